@@ -1,0 +1,1 @@
+"""The contract both stages share: what is measured, when, and how it lies on disk. numpy and zarr, never torch."""

@@ -1,0 +1,1 @@
+"""Stage two: light fusion heads trained from the cache. May import cache, never extract."""

@@ -1,0 +1,62 @@
+"""The one contract of every head, and the few tensor steps that all of them need.
+
+A head is told its streams and window length, and maps features and two masks to (valence, arousal) per token.
+Whatever it does inside (polar output, pooling over time) it undoes inside, so the training loop never branches.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fuse.batch import HeadInputs
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a head's paper samples and trains, used where the recipe is silent. Units: tokens, frames, epochs."""
+
+    tokens: int = 300
+    stride: int = 1
+    hop: int = 200
+    batch_size: int = 16
+    lr: float = 1e-4
+    weight_decay: float = 1e-3
+    loss: str = "ccc"
+
+
+class Head(nn.Module):
+    """Base class of heads.
+
+    A subclass has a frozen dataclass ``Config``, is built as ``Head(inputs, cfg)`` and implements
+    ``forward(x, present, real) -> f32[B,L,2]`` with columns (valence, arousal).
+
+    The rules the contract tests hold: where ``present[m]`` is false, what is stored in ``x[m]`` changes nothing;
+    tokens where ``real`` is false change no real output; every parameter receives a gradient; every stream counts.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """No options."""
+
+    protocol: ClassVar[Protocol] = Protocol()
+    fixed_length: ClassVar[bool] = False  # True where parameters depend on L, so that other lengths are refused
+
+    def __init__(self, inputs: HeadInputs, cfg: Any) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.cfg = cfg
+
+    def start_at(self, mean_va: Tensor) -> None:
+        """Told the training partition's mean label f32[2] once, before training. Default: nothing."""
+
+
+def visible(x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Values and masks a head may look at: absent or padded positions are zeroed whatever is stored there.
+
+    x[m]: [B,L,D]; present[m], real: bool[B,L]. Returns (x, seen) with seen[m] = present[m] & real.
+    """
+    seen = {m: present[m] & real for m in x}
+    return {m: torch.where(seen[m].unsqueeze(-1), v, v.new_zeros(())) for m, v in x.items()}, seen
+

@@ -61,9 +61,7 @@ class Registry(Generic[T]):
             importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
         if name not in self._classes:
             names = self.names()
-            raise UnknownName(
-                f"unknown {self.kind} {name!r}; there are: {', '.join(names)}", hint=suggest(name, names)
-            )
+            raise UnknownName(f"unknown {self.kind} {name!r}; there are: {', '.join(names)}", hint=suggest(name, names))
         return self._classes[name]
 
 

@@ -1,0 +1,158 @@
+"""The only place where time becomes a frame index.
+
+Encoders and annotations keep their own clocks; here their rows are laid onto the frames that were on screen while
+each row held. Frame i is on screen during ``[edges[i], edges[i+1])``. A frame that no row touches is not present.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.errors import DataError, UsageError
+from cache.records import Aligned, Annotation, Labels, Timeline, Track
+
+TOUCH_S = 1e-6  # overlaps shorter than a microsecond are rounding, not time
+_FRAMES_AT_ONCE = 4096
+
+
+def align(track: Track, timeline: Timeline, policy: str = "overlap") -> Aligned:
+    """Map a track's rows onto frames.
+
+    policy: ``overlap`` weights every row by the time it shares with the frame; ``nearest`` takes the touching row
+    whose middle is closest to the frame's; ``linear`` interpolates between the middles of the rows around it.
+    Returns values f32[T,D] (zero where absent) and present bool[T]. Raises UsageError for another policy.
+    """
+    if policy not in POLICIES:
+        raise UsageError(f"unknown align policy {policy!r}; there are: {', '.join(POLICIES)}")
+    order = np.argsort(track.spans[:, 0], kind="stable")
+    track = Track(track.spans[order], track.values[order])
+    values = np.zeros((len(timeline), track.values.shape[1]), np.float32)
+    present = np.zeros(len(timeline), bool)
+    for frames, frame, row, weight in _touching(track.spans, timeline.edges):
+        POLICIES[policy](track, timeline, frame, row, weight, values)
+        present[frames] = np.bincount(frame - frames.start, minlength=frames.stop - frames.start) > 0
+    return Aligned(values, present)
+
+
+def _touching(
+    spans: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]
+) -> Iterator[tuple[slice, npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]]:
+    """Pairs (frame, row) that share time, with the seconds they share, ordered by frame; a block of frames a turn."""
+    reach = np.maximum.accumulate(spans[:, 1]) if len(spans) else spans[:, 1]
+    for start in range(0, len(edges) - 1, _FRAMES_AT_ONCE):
+        frames = slice(start, min(start + _FRAMES_AT_ONCE, len(edges) - 1))
+        begin, end = edges[frames], edges[frames.start + 1 : frames.stop + 1]
+        first = np.searchsorted(reach, begin, "right")
+        count = np.maximum(np.searchsorted(spans[:, 0], end, "left") - first, 0)
+        frame = np.repeat(np.arange(frames.start, frames.stop), count)
+        row = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
+        shared = np.minimum(spans[row, 1], edges[frame + 1]) - np.maximum(spans[row, 0], edges[frame])
+        keep = shared > TOUCH_S
+        yield frames, frame[keep], row[keep], shared[keep]
+
+
+def _first_of_frame(frame: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    return np.flatnonzero(np.r_[True, np.diff(frame) > 0]) if len(frame) else np.empty(0, np.intp)
+
+
+def _overlap(
+    track: Track,
+    timeline: Timeline,
+    frame: npt.NDArray[np.intp],
+    row: npt.NDArray[np.intp],
+    weight: npt.NDArray[np.float64],
+    out: npt.NDArray[np.float32],
+) -> None:
+    first = _first_of_frame(frame)
+    if len(first):
+        total = np.add.reduceat(weight, first)
+        share = weight / np.repeat(total, np.diff(np.r_[first, len(frame)]))  # exactly 1 where one row fills the frame
+        out[frame[first]] = np.add.reduceat(track.values[row] * share[:, None], first, axis=0)
+
+
+def _nearest(
+    track: Track,
+    timeline: Timeline,
+    frame: npt.NDArray[np.intp],
+    row: npt.NDArray[np.intp],
+    weight: npt.NDArray[np.float64],
+    out: npt.NDArray[np.float32],
+) -> None:
+    middle = (timeline.edges[frame] + timeline.edges[frame + 1]) / 2
+    order = np.lexsort((np.abs(track.spans[row].mean(axis=1) - middle), frame))
+    best = order[_first_of_frame(frame[order])]
+    out[frame[best]] = track.values[row[best]]
+
+
+def _linear(
+    track: Track,
+    timeline: Timeline,
+    frame: npt.NDArray[np.intp],
+    row: npt.NDArray[np.intp],
+    weight: npt.NDArray[np.float64],
+    out: npt.NDArray[np.float32],
+) -> None:
+    touched = frame[_first_of_frame(frame)]
+    if not len(touched):
+        return
+    middles = track.spans.mean(axis=1)
+    order = np.argsort(middles, kind="stable")
+    middles, values = middles[order], track.values[order]
+    at = (timeline.edges[touched] + timeline.edges[touched + 1]) / 2
+    right = np.clip(np.searchsorted(middles, at), 1, max(len(middles) - 1, 1))
+    left, right = right - 1, np.minimum(right, len(middles) - 1)
+    gap = np.maximum(middles[right] - middles[left], TOUCH_S)
+    share = np.clip((at - middles[left]) / gap, 0.0, 1.0)[:, None]
+    out[touched] = values[left] * (1 - share) + values[right] * share
+
+
+POLICIES: dict[str, Callable[..., None]] = {"overlap": _overlap, "linear": _linear, "nearest": _nearest}
+
+
+def align_labels(annotation: Annotation, timeline: Timeline, recording: str = "") -> Labels:
+    """Lay annotation rows onto frames.
+
+    Rows without times belong to frames by number: surplus rows are dropped from the tail, frames without a row stay
+    unlabelled, nothing ever shifts. Rows with times are interpolated linearly at each frame's PTS, and a frame is
+    labelled only where the rows around it are. A row is invalid where either value is not a number or is -5.
+
+    Raises DataError for a valid row outside [-1, 1].
+    """
+    va = np.asarray(annotation.va, dtype=np.float64).reshape(-1, 2)
+    valid = np.isfinite(va).all(axis=1) & (va != -5).all(axis=1)
+    wild = valid & (np.abs(va) > 1).any(axis=1)
+    if wild.any():
+        bad = int(np.flatnonzero(wild)[0])
+        raise DataError(
+            f"annotation row {bad} of {recording or annotation.source!r} is {va[bad].tolist()}; "
+            "wanted valence and arousal in [-1, 1], or -5 for an invalid frame",
+            hint="map the corpus's range to [-1, 1] first",
+        )
+    if annotation.times is None:
+        rows = min(len(va), len(timeline))
+        labelled = np.zeros(len(timeline), bool)
+        labelled[:rows] = valid[:rows]
+        out = np.zeros((len(timeline), 2), np.float32)
+        out[:rows][labelled[:rows]] = va[:rows][labelled[:rows]]
+        return Labels(out, labelled)
+    return _timed_labels(np.asarray(annotation.times, np.float64), va, valid, timeline)
+
+
+def _timed_labels(
+    times: npt.NDArray[np.float64],
+    va: npt.NDArray[np.float64],
+    valid: npt.NDArray[np.bool_],
+    timeline: Timeline,
+) -> Labels:
+    if len(times) != len(va) or not (np.diff(times) > 0).all() or not len(times):
+        raise DataError(f"{len(va)} annotation rows have {len(times)} times; wanted one strictly increasing time a row")
+    step = float(np.median(np.diff(times))) if len(times) > 1 else float(np.median(np.diff(timeline.edges)))
+    right = np.clip(np.searchsorted(times, timeline.pts, "left"), 0, len(times) - 1)
+    left = np.where(times[right] <= timeline.pts + TOUCH_S, right, np.maximum(right - 1, 0))
+    gap = np.maximum(times[right] - times[left], TOUCH_S)
+    share = np.clip((timeline.pts - times[left]) / gap, 0.0, 1.0)
+    near = (timeline.pts >= times[0] - step / 2) & (timeline.pts <= times[-1] + step / 2)
+    labelled = valid[left] & valid[right] & near
+    mixed = va[left] * (1 - share[:, None]) + va[right] * share[:, None]
+    return Labels(np.where(labelled[:, None], mixed, 0.0).astype(np.float32), labelled)

@@ -1,0 +1,71 @@
+"""Folders as Zarr groups: their one attribute, their children, and how a group with arrays is committed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.commit import publish_file, staged
+from cache.errors import CacheError, CorruptCache
+from cache.ids import recording_of
+from cache.layout import group_metadata, write_array, write_file
+
+_DIMS: dict[str, tuple[str, ...]] = {
+    "values": ("frame", "feature"),
+    "present": ("frame",),
+    "pts": ("frame",),
+    "va": ("frame", "affect"),
+    "labelled": ("frame",),
+    "mean": ("feature",),
+    "std": ("feature",),
+}
+
+
+def attributes(folder: Path) -> dict[str, Any]:
+    """The ``affuse`` attribute of a group. Raises CacheError where nothing is there, CorruptCache on other content."""
+    path = folder / "zarr.json"
+    try:
+        return dict(json.loads(path.read_bytes())["attributes"]["affuse"])
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CacheError(f"nothing is cached at {folder}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptCache(
+            f"{path} is not the metadata of a feature cache ({error})",
+            hint=f"remove {folder} and extract again: only that is made anew",
+        ) from error
+
+
+def committed(folder: Path, recording: str) -> Path:
+    """The folder itself, where that recording is committed. Raises CacheError where it is not."""
+    if not (folder / "zarr.json").is_file():
+        raise CacheError(f"recording {recording!r} is not in {folder.parent}", hint="extract or index it first")
+    return folder
+
+
+def children(folder: Path) -> list[str]:
+    """Ids of the groups inside a group, sorted."""
+    found = (f.parent for f in folder.glob("*/zarr.json"))
+    return sorted(recording_of(f.name) or attributes(f)["recording"] for f in found)
+
+
+def group_once(root: Path, folder: Path, record: dict[str, Any]) -> None:
+    """Make a group without arrays, unless it is there."""
+    if not (folder / "zarr.json").is_file():
+        publish_file(root, folder / "zarr.json", group_metadata(record))
+
+
+def fill_group(folder: Path, recording: str, arrays: dict[str, npt.NDArray[Any]], info: dict[str, Any]) -> None:
+    """Write arrays and, last, the commit record: info and each array's shape, dtype and checksums."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {name: write_array(folder / name, np.asarray(array), _DIMS[name]) for name, array in arrays.items()}
+    write_file(folder / "zarr.json", group_metadata({"recording": recording, **info, "arrays": written}))
+
+
+def commit_group(
+    root: Path, folder: Path, recording: str, arrays: dict[str, npt.NDArray[Any]], info: dict[str, Any]
+) -> None:
+    """Publish a group with its arrays in one step; where it is there already, that one stays."""
+    with staged(root, folder) as staging:
+        fill_group(staging, recording, arrays, info)

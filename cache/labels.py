@@ -1,0 +1,70 @@
+"""Labels and partitions of a cache, one group a protocol: cheap, and rewritten whole for a new year's split."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache.commit import staged
+from cache.errors import CacheError
+from cache.groups import attributes, children, committed, fill_group
+from cache.ids import folder_of
+from cache.layout import group_metadata, write_file
+from cache.reader import open_array
+from cache.records import Labels, Partitions
+
+
+class LabelStore:
+    """``labels/<protocol>/<recording>/{va,labelled}`` of one cache."""
+
+    def __init__(self, cache_root: Path) -> None:
+        self.root = cache_root
+
+    def protocols(self) -> list[str]:
+        """Names of the protocols, sorted."""
+        return children(self.root / "labels")
+
+    def write(self, protocol: str, labels: dict[str, Labels], partitions: Partitions) -> bool:
+        """Replace a protocol's labels and partitions; returns False where they already were the same."""
+        folder = self._folder(protocol)
+        record = {"protocol": protocol, "partitions": partitions.of, "subjects": partitions.subjects}
+        if (folder / "zarr.json").is_file() and self._same(protocol, labels, record):
+            return False
+        with staged(self.root, folder, replace=True) as staging:
+            for recording, label in labels.items():
+                arrays = {"va": label.va, "labelled": label.labelled}
+                fill_group(staging / folder_of(recording), recording, arrays, {})
+            write_file(staging / "zarr.json", group_metadata(record))
+        return True
+
+    def _same(self, protocol: str, labels: dict[str, Labels], record: dict[str, Any]) -> bool:
+        if attributes(self._folder(protocol)) != record or self.recordings(protocol) != sorted(labels):
+            return False
+        return all(
+            np.array_equal(old.va, new.va) and np.array_equal(old.labelled, new.labelled)
+            for old, new in ((self.read(protocol, r), labels[r]) for r in labels)
+        )
+
+    def read(self, protocol: str, recording: str) -> Labels:
+        """Labels of one recording. Raises CacheError where it has none."""
+        folder = committed(self._folder(protocol) / folder_of(recording), recording)
+        return Labels(open_array(folder / "va").copy(), open_array(folder / "labelled").copy())
+
+    def recordings(self, protocol: str) -> list[str]:
+        """Ids of the recordings with labels, sorted."""
+        return children(self._folder(protocol))
+
+    def partitions(self, protocol: str) -> Partitions:
+        """Who is in which partition. Raises CacheError with the protocols there are."""
+        folder = self._folder(protocol)
+        if not (folder / "zarr.json").is_file():
+            there = ", ".join(self.protocols()) or "none"
+            raise CacheError(
+                f"no labels of protocol {protocol!r} in {self.root}; there are: {there}",
+                hint="write them with: python cli.py index --dataset NAME --root DIR",
+            )
+        record = attributes(folder)
+        return Partitions(record["partitions"], record["subjects"])
+
+    def _folder(self, protocol: str) -> Path:
+        return self.root / "labels" / folder_of(protocol)

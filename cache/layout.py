@@ -1,0 +1,115 @@
+"""Arrays as bytes: plain Zarr v3, laid out so that a window of frames is one slice of one memory map.
+
+A two-dimensional array is one shard file whose inner chunks (256 frames, no compression) lie in order from byte 0,
+followed by the shard's index: the front of the file *is* the rows. Any other array is one raw chunk.
+Written directly, because creating an array through a general library costs more than writing its bytes.
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+INNER = 256  # frames in an inner chunk
+Array = npt.NDArray[Any]
+
+
+def group_metadata(attributes: dict[str, Any]) -> bytes:
+    """``zarr.json`` of a group; ours go under the one attribute ``affuse``."""
+    return _json({"zarr_format": 3, "node_type": "group", "attributes": {"affuse": attributes}})
+
+
+def array_metadata(shape: tuple[int, ...], dtype: np.dtype[Any], dims: tuple[str, ...]) -> dict[str, Any]:
+    """``zarr.json`` of an array as plain data."""
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype.name,
+        "fill_value": False if dtype == bool else 0.0 if dtype.kind == "f" else 0,
+        **storage(shape),
+        "attributes": {},
+        "dimension_names": list(dims),
+    }
+
+
+def storage(shape: tuple[int, ...]) -> dict[str, Any]:
+    """The part of ``zarr.json`` that says where the bytes are; a reader may map the file only on exactly this."""
+    raw: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+    chunk, codec = list(shape), raw
+    if len(shape) == 2:
+        chunk = [_padded(shape[0]), shape[1]]
+        sharding = {
+            "chunk_shape": [INNER, shape[1]],
+            "codecs": [raw],
+            "index_codecs": [raw, {"name": "crc32c"}],
+            "index_location": "end",
+        }
+        codec = {"name": "sharding_indexed", "configuration": sharding}
+    return {
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "codecs": [codec],
+    }
+
+
+def chunk_file(folder: Path, ndim: int) -> Path:
+    """The one file that holds an array's data."""
+    return folder / "c" / "/".join("0" * ndim)
+
+
+def data_bytes(shape: tuple[int, ...], itemsize: int) -> int:
+    """Bytes of an array's data in its file, the padding of the last inner chunk included, the index not."""
+    return math.prod((_padded(shape[0]), shape[1]) if len(shape) == 2 else shape) * itemsize
+
+
+def _padded(frames: int) -> int:
+    return -(-frames // INNER) * INNER
+
+
+def shard_index(shape: tuple[int, ...], itemsize: int) -> bytes:
+    """Index at the end of a shard: (offset, length) of each inner chunk as u64, then its crc32c; b"" for one chunk."""
+    if len(shape) != 2:
+        return b""
+    chunks, step = _padded(shape[0]) // INNER, INNER * shape[1] * itemsize
+    offsets = np.arange(chunks, dtype="<u8") * step
+    index = np.stack([offsets, np.full(chunks, step, "<u8")], axis=1).tobytes()
+    return index + google_crc32c.value(index).to_bytes(4, "little")
+
+
+def chunks_of(array: Array) -> list[bytes | memoryview]:
+    """The bytes of an array, one piece an inner chunk, the last one padded with zeros."""
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    step = INNER * array.shape[1] * array.itemsize if array.ndim == 2 else max(len(data), 1)
+    chunks: list[bytes | memoryview] = [data[i : i + step] for i in range(0, len(data), step)]
+    if array.ndim == 2 and len(chunks[-1]) < step:
+        chunks[-1] = bytes(chunks[-1]).ljust(step, b"\0")
+    return chunks
+
+
+def write_array(folder: Path, array: Array, dims: tuple[str, ...]) -> dict[str, Any]:
+    """Write one array into a new folder; returns its part of the commit record (crc32c of each inner chunk)."""
+    chunks = chunks_of(array)
+    path = chunk_file(folder, array.ndim)
+    path.parent.mkdir(parents=True)
+    write_file(path, *chunks, shard_index(array.shape, array.itemsize))
+    write_file(folder / "zarr.json", _json(array_metadata(array.shape, array.dtype, dims)))
+    crcs = [google_crc32c.value(bytes(c)) for c in chunks]
+    return {"shape": list(array.shape), "dtype": array.dtype.name, "crc32c": crcs}
+
+
+def write_file(path: Path, *parts: memoryview | bytes) -> None:
+    """Write a new file and make it durable before returning."""
+    with open(path, "wb") as file:
+        file.writelines(parts)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,0 +1,83 @@
+"""Reading at memory speed: a committed array is a view into one memory map.
+
+The fast path is taken only where the metadata proves that the file is the rows: exactly the layout that
+``cache.layout`` writes, the right file size, a contiguous index. Anything else, such as a store rewritten by another
+tool with compression, is read through zarr.
+"""
+
+import json
+import math
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.errors import CorruptCache
+from cache.layout import chunk_file, data_bytes, shard_index, storage
+
+Array = npt.NDArray[Any]
+_REMAKE = "remove that recording's folder and extract again: only that is made anew"
+
+
+def open_array(folder: Path) -> Array:
+    """A read-only array: a view into a memory map where possible, else read through zarr.
+
+    Raises CorruptCache where the metadata or the file is not what it should be.
+    """
+    try:
+        metadata = json.loads((folder / "zarr.json").read_bytes())
+        shape = tuple(int(n) for n in metadata["shape"])
+        dtype = np.dtype(metadata["data_type"])
+        mappable = {k: metadata[k] for k in storage(shape)} == storage(shape)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptCache(f"{folder} is not a readable array: {error}", hint=_REMAKE) from error
+    return _mapped(folder, shape, dtype) if mappable else _through_zarr(folder)
+
+
+def _mapped(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    path = chunk_file(folder, len(shape))
+    wanted, index = data_bytes(shape, dtype.itemsize), shard_index(shape, dtype.itemsize)
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            if size != wanted + len(index):
+                raise CorruptCache(f"{path} has {size} bytes, wanted {wanted + len(index)}", hint=_REMAKE)
+            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError as error:
+        raise CorruptCache(f"{path} is missing", hint=_REMAKE) from error
+    if view[wanted:] != index:
+        return _through_zarr(folder)
+    return np.frombuffer(view, dtype, count=math.prod(shape)).reshape(shape)
+
+
+def _through_zarr(folder: Path) -> Array:
+    import zarr
+
+    array = zarr.open_array(folder, mode="r")[...]
+    return np.asarray(array)
+
+
+class StreamReader:
+    """Random windows of one stream. Maps are opened on first touch, so it pickles and forks."""
+
+    def __init__(self, folders: dict[str, Path]) -> None:
+        self.folders = folders
+        self._open: dict[str, tuple[Array, npt.NDArray[np.bool_]]] = {}
+
+    def recording(self, recording: str) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """values [T,D] in the stored dtype and present bool[T] of one recording, without copying."""
+        if recording not in self._open:
+            folder = self.folders[recording]
+            self._open[recording] = open_array(folder / "values"), open_array(folder / "present")
+        return self._open[recording]
+
+    def window(self, recording: str, frames: slice | Sequence[int] | npt.NDArray[np.integer]) -> Array:
+        """values [L,D] of some frames; a slice is a view, anything else a copy."""
+        values: Array = self.recording(recording)[0][frames]
+        return values
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folders": self.folders, "_open": {}}

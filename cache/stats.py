@@ -1,0 +1,57 @@
+"""Per-dimension mean and standard deviation of a stream over some recordings (the training partition), kept with it.
+
+Accumulated in float64, recording by recording, over present frames only; absent frames are not data.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.errors import CacheError
+from cache.fingerprint import fingerprint
+from cache.groups import commit_group
+from cache.reader import open_array
+from cache.store import FeatureCache
+
+
+@dataclass(frozen=True)
+class Stats:
+    """mean, std: f32[D]. std is 1 where a dimension never varies, so that dividing by it is safe."""
+
+    mean: npt.NDArray[np.float32]
+    std: npt.NDArray[np.float32]
+
+
+def stream_stats(cache: FeatureCache, key: str, recordings: list[str]) -> Stats:
+    """Statistics of one stream over these recordings; computed once, then read from ``stats/`` in the cache.
+
+    Raises CacheError where no frame of them is present.
+    """
+    folder = cache.root / "stats" / key / fingerprint(sorted(recordings))
+    if not (folder / "zarr.json").is_file():
+        stats = _compute(cache, key, sorted(recordings))
+        if not cache.writable:
+            return stats
+        commit_group(cache.root, folder, key, {"mean": stats.mean, "std": stats.std}, {"recordings": len(recordings)})
+    return Stats(open_array(folder / "mean").copy(), open_array(folder / "std").copy())
+
+
+def _compute(cache: FeatureCache, key: str, recordings: list[str]) -> Stats:
+    dim, count = cache.stream(key).dim, 0
+    mean, spread = np.zeros(dim), np.zeros(dim)
+    reader = cache.reader(key)
+    for recording in recordings:
+        values, present = reader.recording(recording)
+        rows = values[present].astype(np.float64)
+        if not len(rows):
+            continue
+        count += len(rows)
+        here = rows.mean(axis=0)
+        shift = here - mean
+        spread += ((rows - here) ** 2).sum(axis=0) + shift**2 * len(rows) * (count - len(rows)) / count
+        mean += shift * len(rows) / count
+    if not count:
+        raise CacheError(f"stream {key} is absent in every frame of the {len(recordings)} training recordings")
+    std = np.sqrt(spread / count)
+    return Stats(mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32))

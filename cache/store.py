@@ -1,0 +1,173 @@
+"""FeatureCache: what is committed, what each stream is, and how a recording's features get in.
+
+``features/<name>-<fingerprint>/<recording>/{values,present}``, ``timelines/<recording>/pts`` and
+``labels/<protocol>/<recording>/{va,labelled}``; every folder is a plain Zarr v3 group. FORMAT.md says it all.
+A recording's stream is committed exactly when its folder exists, and never changes afterwards.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache.commit import sweep
+from cache.errors import AmbiguousStream, CacheError, DataError
+from cache.fingerprint import differing, flatten, stream_key
+from cache.groups import attributes, children, commit_group, committed, group_once
+from cache.ids import folder_of
+from cache.labels import LabelStore
+from cache.reader import StreamReader, open_array
+from cache.records import Aligned, Modality, StreamSpec, Timeline
+from cache.registry import suggest
+
+FORMAT = 1
+
+
+class FeatureCache:
+    """One corpus's features, timelines and labels in one folder."""
+
+    def __init__(self, root: Path) -> None:
+        """Open an existing cache. Raises CacheError where there is none, or one of a newer format."""
+        self.root = Path(root)
+        if not (self.root / "zarr.json").is_file():
+            raise CacheError(
+                f"no feature cache at {self.root}",
+                hint="make one with: python cli.py extract --dataset NAME --root DIR --cache " + str(self.root),
+            )
+        self.labels = LabelStore(self.root)
+        self.writable = os.access(self.root, os.W_OK)
+        about = attributes(self.root)
+        self.dataset: str = about.get("dataset", "")
+        if about.get("format") != FORMAT:
+            raise CacheError(
+                f"the cache at {self.root} has format {about.get('format')}; this program reads {FORMAT}",
+                hint="update affuse, or extract again into another folder",
+            )
+
+    @classmethod
+    def create(cls, root: Path, dataset: str = "") -> "FeatureCache":
+        """Open the cache at ``root`` for writing, making it if it is not there; sweeps up dead writers' leftovers."""
+        root = Path(root)
+        if root.is_dir() and any(root.iterdir()) and not (root / "zarr.json").is_file():
+            raise CacheError(f"{root} is not empty and not a feature cache", hint="give --cache another folder")
+        for group in ("features", "timelines", "labels"):
+            group_once(root, root / group, {"holds": group})
+        group_once(root, root, {"format": FORMAT, "dataset": dataset})
+        sweep(root)
+        return cls(root)
+
+    # -- streams ------------------------------------------------------------------------------------------------
+
+    def keys(self) -> list[str]:
+        """Keys of all streams, sorted."""
+        return sorted(f.parent.name for f in (self.root / "features").glob("*-*/zarr.json"))
+
+    def stream(self, key: str) -> StreamSpec:
+        """What the stream of that key is."""
+        about = self.about(key)
+        return StreamSpec(about["name"], about["modality"], about["dim"], key)
+
+    def about(self, key: str) -> dict[str, Any]:
+        """A stream's record: name, modality, dim, every setting in its fingerprint, and where its weights came from."""
+        return attributes(self.root / "features" / key)
+
+    def resolve(self, name: str) -> StreamSpec:
+        """The stream of a bare name or full key.
+
+        Raises CacheError with the names there are, or AmbiguousStream with the settings that differ.
+        """
+        keys = self.keys()
+        if name in keys:
+            return self.stream(name)
+        matches = [k for k in keys if k.rpartition("-")[0] == name]
+        if len(matches) == 1:
+            return self.stream(matches[0])
+        if matches:
+            raise AmbiguousStream(self._differences(name, matches), hint="name one of them in full")
+        names = sorted({k.rpartition("-")[0] for k in keys})
+        raise CacheError(
+            f"no stream {name!r} in {self.root}; it holds: {', '.join(names) or 'none'}",
+            hint=suggest(name, names) or "extract it first",
+        )
+
+    def _differences(self, name: str, keys: list[str]) -> str:
+        settings = [self.about(k)["settings"] for k in keys]
+        fields = sorted({f for s in settings[1:] for f in differing(settings[0], s)})
+        listed = [
+            f"{key} ({', '.join(f'{f}={flatten(s).get(f)}' for f in fields)})"
+            for key, s in zip(keys, settings, strict=True)
+        ]
+        return f"{name!r} stands for {len(keys)} streams in {self.root}: {'; '.join(listed)}"
+
+    def declare(
+        self, name: str, modality: Modality, dim: int, settings: dict[str, Any], origin: dict[str, Any]
+    ) -> StreamSpec:
+        """Make the (empty) stream of these settings, or return the one there is. ``origin`` has no effect on it."""
+        key = stream_key(name, settings)
+        record = {"name": name, "modality": modality, "dim": dim, "settings": settings, "origin": origin}
+        group_once(self.root, self.root / "features" / key, record)
+        return self.stream(key)
+
+    # -- recordings ---------------------------------------------------------------------------------------------
+
+    def has(self, key: str, recording: str) -> bool:
+        """Whether that recording's stream is committed."""
+        return (self.root / "features" / key / folder_of(recording) / "zarr.json").is_file()
+
+    def recordings(self, key: str) -> list[str]:
+        """Ids of the recordings committed in a stream, sorted."""
+        return children(self.root / "features" / key)
+
+    def write(self, key: str, recording: str, aligned: Aligned, *, dtype: str = "float16", **info: Any) -> None:
+        """Commit one recording of a stream. values f32[T,D] are stored as ``dtype``; ``info`` is kept with them.
+
+        Raises DataError where values are not finite or do not fit the dtype: nothing is committed then.
+        """
+        values = np.where(aligned.present[:, None], aligned.values, np.float32(0))
+        largest = float(np.abs(values).max(initial=0.0))
+        if not largest <= np.finfo(dtype).max:
+            raise DataError(
+                f"stream {key} of {recording!r} has values up to {largest}, which {dtype} cannot hold",
+                hint="check the encoder's weights and precision",
+            )
+        frames = len(self.timeline(recording))
+        if len(values) != frames:
+            raise DataError(f"stream {key} of {recording!r} has {len(values)} rows; its timeline has {frames}")
+        arrays = {"values": values.astype(dtype), "present": aligned.present}
+        commit_group(self.root, self.root / "features" / key / folder_of(recording), recording, arrays, info)
+
+    def read(self, key: str, recording: str) -> Aligned:
+        """One recording of a stream, as float32."""
+        folder = committed(self.root / "features" / key / folder_of(recording), recording)
+        return Aligned(open_array(folder / "values").astype(np.float32), open_array(folder / "present").copy())
+
+    def reader(self, key: str) -> StreamReader:
+        """Random access to the committed recordings of a stream, at memory speed."""
+        folder = self.root / "features" / key
+        return StreamReader({r: folder / folder_of(r) for r in self.recordings(key)})
+
+    # -- timelines ----------------------------------------------------------------------------------------------
+
+    def write_timeline(self, recording: str, timeline: Timeline, **info: Any) -> None:
+        """Commit a recording's frame times. Raises DataError where others were committed: its media changed."""
+        folder = self.root / "timelines" / folder_of(recording)
+        if not folder.exists():
+            commit_group(self.root, folder, recording, {"pts": timeline.pts}, {"end": timeline.end, **info})
+        committed = self.timeline(recording)
+        if not np.array_equal(committed.pts, timeline.pts):
+            raise DataError(
+                f"recording {recording!r} now has {len(timeline)} frames up to {timeline.pts[-1]:.3f} s; its cached "
+                f"timeline has {len(committed)} up to {committed.pts[-1]:.3f} s",
+                hint="its media changed: give the new media a new id, or extract into a fresh cache",
+            )
+
+    def timeline(self, recording: str) -> Timeline:
+        """Frame times of one recording. Raises CacheError where they are not committed."""
+        folder = committed(self.root / "timelines" / folder_of(recording), recording)
+        return Timeline(open_array(folder / "pts").copy(), attributes(folder)["end"])
+
+    def timeline_info(self, recording: str) -> dict[str, Any] | None:
+        """What was recorded with the timeline (clock, decoder, media sizes), or None where it is not committed."""
+        folder = self.root / "timelines" / folder_of(recording)
+        return attributes(folder) if folder.exists() else None

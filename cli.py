@@ -1,0 +1,289 @@
+"""The command line of Affuse. A command parses, resolves its recipe, calls one run function and prints."""
+
+import functools
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from cache.errors import AffuseError
+
+app = typer.Typer(
+    help="Extract once, fuse many: an aligned feature cache and fusion heads for valence-arousal from video.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cache_app = typer.Typer(help="Look after a feature cache.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
+
+INTERRUPTED, SOME_FAILED = 130, 3
+
+Dataset = Annotated[str | None, typer.Option(help="Corpus: see [b]list datasets[/b].")]
+Root = Annotated[Path | None, typer.Option(help="Where the corpus lies. Default: data/DATASET.")]
+CacheDir = Annotated[Path | None, typer.Option("--cache", help="Feature cache. Default: var/cache/DATASET.")]
+Names = Optional[list[str]]
+Visual = Annotated[Names, typer.Option(help="Visual streams, comma-separated or repeated; [b]none[/b] for none.")]
+Audio = Annotated[Names, typer.Option(help="Audio streams, likewise.")]
+Text = Annotated[Names, typer.Option(help="Text streams, likewise.")]
+Recipe = Annotated[Path | None, typer.Option("--recipe", help="TOML file (or a shipped name), below the flags.")]
+Set = Annotated[Names, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. swin.precision=bf16.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. Default: auto.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Plugin = Annotated[list[Path] | None, typer.Option(help="Python file that registers a head of your own (it runs).")]
+
+
+def command(group: typer.Typer, name: str) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
+    """Register a command whose errors end in one line and the right exit code."""
+
+    def add(function: Callable[..., int | None]) -> Callable[..., None]:
+        @group.command(name)
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> None:
+            _prepare()
+            try:
+                code = function(*args, **kwargs)
+            except AffuseError as error:
+                print(f"error: {error}", file=sys.stderr)
+                code = error.exit_code
+            except KeyboardInterrupt:
+                print("interrupted; what is finished is kept: run the same command to go on", file=sys.stderr)
+                code = INTERRUPTED
+            raise typer.Exit(code or 0)
+
+        return guarded
+
+    return add
+
+
+def _prepare() -> None:
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.WARNING, force=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _split(values: Names) -> list[str] | None:
+    """``--visual a,b --visual c`` as [a, b, c]; ``none`` as []; not given as None."""
+    if values is None:
+        return None
+    return [n.strip() for v in values for n in v.split(",") if n.strip() not in ("", "none")]
+
+
+def _print(value: Any, as_json: bool, *tables: Any) -> None:
+    from cache.recipe import to_plain
+
+    if as_json:
+        print(json.dumps(to_plain(value), indent=2))
+        return
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
+    for table in tables:
+        console.print(table, soft_wrap=isinstance(table, str))
+
+
+@command(app, "extract")
+def extract(
+    dataset: Dataset = None,
+    root: Root = None,
+    cache: CacheDir = None,
+    visual: Visual = None,
+    audio: Audio = None,
+    text: Text = None,
+    align: Annotated[str | None, typer.Option(help="overlap (default), linear or nearest.")] = None,
+    device: Device = None,
+    recipe: Recipe = None,
+    set_: Set = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Stage one: run frozen encoders once over a corpus, aligned to the video's own timestamps.
+
+    Makes only what the cache lacks, so it resumes by itself. Exit code 3: some recordings failed, the rest is done.
+
+    Example: python cli.py extract --dataset affwild2 --root data/affwild2 --visual swin --audio hubert --text roberta
+    """
+    from cache.find import CACHES
+    from cache.recipe import find_recipe, merge, parse_sets
+    from extract.report import extract_lines
+    from extract.run import extract_recipe, run_extract
+
+    data = merge(find_recipe(recipe, Path(__file__).parent / "extract" / "recipes"))
+    name = dataset or data.get("dataset")
+    if not name:
+        raise typer.BadParameter("give --dataset NAME: python cli.py list datasets")
+    here = {"dataset": name, "root": root, "cache": cache, "align": align, "device": device}
+    here |= {"visual": _split(visual), "audio": _split(audio), "text": _split(text)}
+    data = merge({"root": Path("data") / name, "cache": CACHES / name}, data, here, parse_sets(set_ or []))
+    result = run_extract(extract_recipe(data), quiet=quiet)
+    _print(result, json_, *extract_lines(result))
+    return SOME_FAILED if result.failures else 0
+
+
+@command(app, "index")
+def index(dataset: Dataset = None, root: Root = None, cache: CacheDir = None, json_: Json = False) -> int:
+    """Write a corpus's labels and partitions into its cache anew, e.g. for a new year's split. Seconds, no encoding.
+
+    Example: python cli.py index --dataset affwild2 --root data/affwild2
+    """
+    from cache.find import find_cache
+    from cache.store import FeatureCache
+    from extract.datasets import DATASETS
+    from extract.index import index_labels
+
+    store = FeatureCache(find_cache(cache, dataset))
+    name = dataset or store.dataset
+    corpus = DATASETS.get(name)(root or Path("data") / name)
+    notes, failures = index_labels(corpus, store)
+    count = len(store.labels.recordings(corpus.protocol))
+    _print({"labelled": count, "notes": notes, "failures": failures}, json_, f"{count} recordings labelled", *notes)
+    for recording, cause in failures:
+        print(f"{recording}: {cause}", file=sys.stderr)
+    return SOME_FAILED if failures else 0
+
+
+@command(app, "train-fusion")
+def train_fusion(
+    head: Annotated[str | None, typer.Option(help="Fusion head: see [b]list heads[/b].")] = None,
+    dataset: Dataset = None,
+    cache: CacheDir = None,
+    visual: Visual = None,
+    audio: Audio = None,
+    text: Text = None,
+    seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most so many. Default: 50.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Window length L. Default: the head's own.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Frames between tokens. Default: the head's own.")] = None,
+    loss: Annotated[str | None, typer.Option(help="ccc, mse or mse+ccc. Default: the head's own.")] = None,
+    plugin: Plugin = None,
+    device: Device = None,
+    recipe: Recipe = None,
+    set_: Set = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stage two: train one fusion head from the cache; the epoch is chosen on validation, then test is scored once.
+
+    Uses all streams of the cache unless --visual, --audio or --text name some. Head options: --set options.k=16.
+
+    Example: python cli.py train-fusion --head maven --visual swin --audio hubert --seed 1
+    """
+    from cache.find import find_cache
+    from cache.recipe import build, find_recipe, merge, parse_sets
+    from fuse.recipe import TrainRecipe
+    from fuse.report import run_table
+    from fuse.train import run_train
+
+    streams = [s for names in map(_split, (visual, audio, text)) for s in names or []]
+    given = {"head": head, "streams": streams or None, "seed": seed, "epochs": epochs, "tokens": tokens}
+    given |= {"stride": stride, "loss": loss, "device": device, "plugins": plugin}
+    shipped = find_recipe(recipe, Path(__file__).parent / "fuse" / "recipes")
+    data = merge(shipped.get("train", shipped), given, parse_sets(set_ or []))
+    if "head" not in data:
+        raise typer.BadParameter("give --head NAME: python cli.py list heads")
+    data = merge({"cache": find_cache(cache, dataset)}, data)
+    result = run_train(build(TrainRecipe, data), quiet=quiet)
+    _print(result, json_, run_table(result), f"saved in {result.folder}")
+
+
+@command(app, "ablate")
+def ablate(
+    recipe: Annotated[Path, typer.Option(help="TOML with [[rows]], or a shipped name: demo.")],
+    dataset: Dataset = None,
+    cache: CacheDir = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds 0..N-1 of every row.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes, one thread each.")] = None,
+    set_: Set = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """A table: every row of a recipe (head, streams, settings) over several seeds, from one cache.
+
+    Example: python cli.py ablate --recipe demo --dataset demo --seeds 3
+    """
+    from cache.find import find_cache
+    from cache.recipe import build, find_recipe, merge, parse_sets
+    from fuse.ablate import AblateRecipe, run_ablate
+    from fuse.report import ablation_table
+
+    data = find_recipe(recipe, Path(__file__).parent / "fuse" / "recipes")
+    given = {"cache": find_cache(cache, dataset), "seeds": seeds, "workers": workers}
+    grid = build(AblateRecipe, merge(data, given, parse_sets(set_ or [])))
+    rows = run_ablate(grid, quiet=quiet)
+    _print(rows, json_, ablation_table(rows, grid.partition))
+
+
+@command(app, "demo")
+def demo(
+    root: Annotated[Path, typer.Option(help="Where the corpus, the plots and the table go.")] = Path("var/demo"),
+    seeds: Annotated[int | None, typer.Option(help="Seeds of every row. Default: 3.")] = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """The whole idea on real files, in minutes: write a small corpus, extract, train seven rows, print one table.
+
+    Example: python cli.py demo
+    """
+    from cache.find import CACHES
+    from cache.recipe import build, find_recipe, merge
+    from extract.demo.write import write_demo
+    from extract.report import extract_lines
+    from extract.run import extract_recipe, run_extract
+    from fuse.ablate import AblateRecipe, run_ablate
+    from fuse.demo import save_demo
+    from fuse.report import ablation_table
+
+    rooms = Path(__file__).parent
+    write_demo(root / "corpus")
+    where = {"root": root / "corpus", "cache": CACHES / "demo"}
+    extracted = run_extract(extract_recipe(merge(find_recipe(Path("demo"), rooms / "extract/recipes"), where)))
+    _print(extracted, False, *extract_lines(extracted)) if not json_ else None
+    data = merge(find_recipe(Path("demo"), rooms / "fuse/recipes"), {"cache": CACHES / "demo", "seeds": seeds})
+    rows = run_ablate(build(AblateRecipe, data), quiet=quiet)
+    saved = save_demo(root, CACHES / "demo", rows)
+    _print(rows, json_, ablation_table(rows, "test"), *saved)
+    return SOME_FAILED if extracted.failures else 0
+
+
+@command(app, "list")
+def list_names(kind: Annotated[str, typer.Argument(help="heads, encoders or datasets.")], json_: Json = False) -> None:
+    """Names that other commands take.
+
+    Example: python cli.py list heads
+    """
+    from cache.registry import names_of
+
+    packages = {"heads": "fuse.heads", "encoders": "extract.encoders", "datasets": "extract.datasets"}
+    if kind not in packages:
+        raise typer.BadParameter(f"{kind!r} is none of {', '.join(packages)}")
+    names = names_of(packages[kind])
+    _print(names, json_, *names)
+
+
+@command(cache_app, "info")
+def cache_info(dataset: Dataset = None, cache: CacheDir = None, json_: Json = False) -> None:
+    """What a cache holds: streams with their keys, recordings, frames and bytes, and its label protocols.
+
+    Example: python cli.py cache info --dataset demo
+    """
+    from cache.find import find_cache
+    from cache.info import describe, info_table
+
+    about = describe(find_cache(cache, dataset))
+    _print(about, json_, info_table(about))
+
+
+def main() -> None:
+    """Entry point of the ``affuse`` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -99,3 +99,11 @@ def to_plain(value: Any) -> Any:
 def to_json(value: Any) -> str:
     """Readable JSON of a recipe, as saved beside every run."""
     return json.dumps(to_plain(value), indent=2, ensure_ascii=False) + "\n"
+
+
+def find_recipe(name: Path | None, shipped: Path) -> dict[str, Any]:
+    """Plain data of a recipe file, or of one that is shipped (``demo`` for ``demo.toml``); empty for None."""
+    if name is None:
+        return {}
+    ours = shipped / f"{name}.toml"
+    return load_toml(ours if ours.is_file() and not name.suffix else name)

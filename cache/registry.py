@@ -24,6 +24,13 @@ def suggest(name: str, known: list[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else ""
 
 
+def names_of(package: str) -> list[str]:
+    """Names that the files of a package stand for, sorted, read from its folder without importing it."""
+    spec = importlib.util.find_spec(package)
+    path = spec.submodule_search_locations if spec else None
+    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+
+
 class Registry(Generic[T]):
     """Names of one kind, each a module of ``package`` (underscores as hyphens) or a plugin's class."""
 
@@ -35,9 +42,7 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """All names, sorted, without importing any of them."""
-        path = importlib.import_module(self.package).__path__
-        built_in = {m.name.replace("_", "-") for m in pkgutil.iter_modules(path) if not m.name.startswith("_")}
-        return sorted(built_in | set(self._classes))
+        return sorted({*names_of(self.package), *self._classes})
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """Class decorator. Raises DataError when the name is already taken by another class."""

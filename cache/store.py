@@ -59,7 +59,7 @@ class FeatureCache:
 
     # -- streams ------------------------------------------------------------------------------------------------
 
-    def keys(self) -> list[str]:
+    def stream_keys(self) -> list[str]:
         """Keys of all streams, sorted."""
         return sorted(f.parent.name for f in (self.root / "features").glob("*-*/zarr.json"))
 
@@ -77,7 +77,7 @@ class FeatureCache:
 
         Raises CacheError with the names there are, or AmbiguousStream with the settings that differ.
         """
-        keys = self.keys()
+        keys = self.stream_keys()
         if name in keys:
             return self.stream(name)
         matches = [k for k in keys if k.rpartition("-")[0] == name]
@@ -135,7 +135,7 @@ class FeatureCache:
         if len(values) != frames:
             raise DataError(f"stream {key} of {recording!r} has {len(values)} rows; its timeline has {frames}")
         arrays = {"values": values.astype(dtype), "present": aligned.present}
-        commit_group(self.root, self.root / "features" / key / folder_of(recording), recording, arrays, info)
+        commit_group(self.root, self.root / "features" / key / folder_of(recording), recording, arrays, info or {})
 
     def read(self, key: str, recording: str) -> Aligned:
         """One recording of a stream, as float32."""
@@ -147,13 +147,17 @@ class FeatureCache:
         folder = self.root / "features" / key
         return StreamReader({r: folder / folder_of(r) for r in self.recordings(key)})
 
+    def commit_record(self, key: str, recording: str) -> dict[str, Any]:
+        """What was recorded when that recording's stream was committed: info, and each array's checksums."""
+        return attributes(committed(self.root / "features" / key / folder_of(recording), recording))
+
     # -- timelines ----------------------------------------------------------------------------------------------
 
-    def write_timeline(self, recording: str, timeline: Timeline, **info: Any) -> None:
+    def write_timeline(self, recording: str, timeline: Timeline, info: dict[str, Any] | None = None) -> None:
         """Commit a recording's frame times. Raises DataError where others were committed: its media changed."""
         folder = self.root / "timelines" / folder_of(recording)
         if not folder.exists():
-            commit_group(self.root, folder, recording, {"pts": timeline.pts}, {"end": timeline.end, **info})
+            commit_group(self.root, folder, recording, {"pts": timeline.pts}, {"end": timeline.end, **(info or {})})
         committed = self.timeline(recording)
         if not np.array_equal(committed.pts, timeline.pts):
             raise DataError(
@@ -171,3 +175,7 @@ class FeatureCache:
         """What was recorded with the timeline (clock, decoder, media sizes), or None where it is not committed."""
         folder = self.root / "timelines" / folder_of(recording)
         return attributes(folder) if folder.exists() else None
+
+    def timed_recordings(self) -> list[str]:
+        """Ids of the recordings with a committed timeline, sorted."""
+        return children(self.root / "timelines")

@@ -16,7 +16,7 @@ class FrameBlock:
 
 @dataclass(frozen=True)
 class Waveform:
-    """The whole sound of a recording, mono. samples: f32[S] in [-1, 1] at ``rate`` Hz; sample 0 sounds at ``start`` s."""
+    """The sound of a recording, mono. samples: f32[S] in [-1, 1] at ``rate`` Hz; the first sounds at ``start`` s."""
 
     samples: npt.NDArray[np.float32]
     rate: int

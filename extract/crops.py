@@ -1,0 +1,46 @@
+"""Face crops instead of whole frames: a folder of pictures numbered by video frame, as Aff-Wild2 ships them.
+
+``00001.jpg`` is the face in the first frame. A crop belongs to the frame of its number, never to its position in a
+listing: a missing number is a frame without a face, and gives no row.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from cache.errors import DataError, MissingData
+from cache.records import Timeline
+from extract.blocks import FrameBlock
+from extract.media import FRAMES_AT_ONCE
+
+_NUMBERED = re.compile(r"(\d+)\.(jpe?g|png)", re.IGNORECASE)
+
+
+def crop_files(folder: Path) -> dict[int, Path]:
+    """Crop files by 0-based frame. Raises MissingData where there is no such folder."""
+    if not folder.is_dir():
+        raise MissingData(f"no folder of face crops at {folder}")
+    numbered = ((_NUMBERED.fullmatch(f.name), f) for f in folder.iterdir())
+    return {int(match[1]) - 1: file for match, file in numbered if match}
+
+
+def crop_blocks(folder: Path, timeline: Timeline, size: int = FRAMES_AT_ONCE) -> Iterator[FrameBlock]:
+    """Blocks of crops in frame order, each with the time its frame is on screen; crops past the last frame are left."""
+    files = crop_files(folder)
+    frames = [f for f in sorted(files) if 0 <= f < len(timeline)]
+    edges = timeline.edges
+    for start in range(0, len(frames), size):
+        chosen = frames[start : start + size]
+        spans = np.stack([edges[chosen], edges[np.add(chosen, 1)]], axis=1)
+        yield FrameBlock([_picture(files[f]) for f in chosen], spans)
+
+
+def _picture(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"face crop {path} cannot be read: {error}") from error

@@ -1,0 +1,99 @@
+"""Folders of Aff-Wild2's shape: annotation files name the trials, videos and crops are found by those names.
+
+Editions differ in folder names, so the annotation folder is searched for: the one that holds ``Train_Set`` and
+``Validation_Set`` and belongs to the valence-arousal challenge. ``<name>_left`` and ``<name>_right`` are two people
+in one video: each has its own annotation and crops, and both share the media of ``<name>``.
+"""
+
+import csv
+import os
+from pathlib import Path
+
+from cache.errors import MissingData
+from cache.records import Annotation, Partitions, Recording
+from extract.datasets._base import Dataset, read_frame_rows
+
+_FOLDERS = {"Train_Set": "train", "Validation_Set": "validation", "Test_Set": "test"}
+_VIDEO = {".mp4", ".avi", ".webm", ".mkv", ".mov"}
+_TRANSCRIPTS = (".srt", ".vtt", ".ctm", ".txt")
+
+
+class Affwild2Layout(Dataset):
+    """A corpus in Aff-Wild2's layout."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        if not self.root.is_dir():
+            raise MissingData(f"no folder at {self.root}", hint="give the unpacked corpus: --root DIR (make: ROOT=DIR)")
+        self.annotations = self._annotation_folder()
+        self._partition_of = {
+            file.stem: partition
+            for folder, partition in _FOLDERS.items()
+            for file in sorted((self.annotations / folder).glob("*.txt"))
+        } | self._released_test_names()
+
+    def _annotation_folder(self) -> Path:
+        holders = [p.parent for p in sorted(self.root.rglob("Train_Set")) if (p.parent / "Validation_Set").is_dir()]
+        chosen = [h for h in holders if "VA" in h.name.split("_")]
+        if not chosen:
+            raise MissingData(
+                f"{self.root} has no valence-arousal annotations: looked for a folder such as "
+                "annotations/VA_Set or VA_Estimation_Challenge that holds Train_Set and Validation_Set",
+                hint="unpack the edition's annotations below the root",
+            )
+        return chosen[-1]
+
+    def _released_test_names(self) -> dict[str, str]:
+        lists = sorted(self.root.rglob("Valence_Arousal*test_set_release.txt"))
+        return {n.strip(): "test" for n in lists[-1].read_text().splitlines() if n.strip()} if lists else {}
+
+    def recordings(self) -> list[Recording]:
+        """One recording a trial that has an annotation file or is in the released test list."""
+        videos, transcripts = self._media(), self.root / "transcripts"
+        subjects = self._subjects()
+        found = []
+        for trial in sorted(self._partition_of):
+            base = trial if trial in videos else trial.removesuffix("_left").removesuffix("_right")
+            crops = self.root / "cropped_aligned" / trial
+            texts = [transcripts / f"{base}{s}" for s in _TRANSCRIPTS]
+            found.append(
+                Recording(
+                    id=trial,
+                    video=videos.get(base, self.root / "batch1" / f"{base}.mp4"),
+                    transcript=next((t for t in texts if t.is_file()), None),
+                    crops=crops if crops.is_dir() else None,
+                    subject=subjects.get(trial, ""),
+                    group=base,
+                )
+            )
+        return found
+
+    def _media(self) -> dict[str, Path]:
+        """Video files by stem, wherever they lie below the root but for the folders of pictures."""
+        found: dict[str, Path] = {}
+        for folder, below, files in os.walk(self.root):
+            below[:] = sorted(b for b in below if not b.startswith("cropped"))
+            for name in sorted(files):
+                path = Path(folder, name)
+                if path.suffix.lower() in _VIDEO:
+                    found.setdefault(path.stem, path)
+        return found
+
+    def _subjects(self) -> dict[str, str]:
+        path = self.root / "subjects.csv"
+        if not path.is_file():
+            return {}
+        with open(path, newline="", encoding="utf-8") as file:
+            return {row["recording"]: row["subject"] for row in csv.DictReader(file)}
+
+    def annotation(self, recording: Recording) -> Annotation | None:
+        """Its rows, one a video frame; None for trials whose labels are not released."""
+        for folder in _FOLDERS:
+            path = self.annotations / folder / f"{recording.id}.txt"
+            if path.is_file():
+                return read_frame_rows(path)
+        return None
+
+    def partitions(self) -> Partitions:
+        """The split that the annotation folders spell."""
+        return Partitions(dict(sorted(self._partition_of.items())), dict(sorted(self._subjects().items())))

@@ -1,0 +1,174 @@
+"""Media of one recording on the container's own clock: frame times, frames and sound, read with PyAV.
+
+Times are decoded presentation times, never ``index / fps``. What the header claims (frame count, rate) is recorded
+but not believed: decoding decides. The best video stream by FFmpeg's rule is taken, rotation metadata is honoured,
+frames whose time does not increase are kept and nudged by a microsecond so that frame numbers stay what they are.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from cache.errors import DataError, MissingData
+from cache.records import Timeline
+from extract.blocks import FrameBlock, Waveform
+
+DECODER = "pyav-1"  # part of every fingerprint: raise it when the same file would give other frames, times or samples
+FRAMES_AT_ONCE = 64
+_NUDGE_S = 1e-6
+_AUDIO_GAP_S = 0.02  # sound whose time jumps by more than this is moved to where it belongs
+
+
+def open_media(path: Path) -> "av.container.InputContainer":
+    """Open a media file. Raises MissingData or DataError with the cause on one line."""
+    try:
+        return av.open(str(path), mode="r")
+    except FileNotFoundError as error:
+        raise MissingData(f"no media file at {path}") from error
+    except (av.FFmpegError, UnicodeDecodeError, IsADirectoryError) as error:
+        size = path.stat().st_size if path.is_file() else 0
+        cause = "the file is empty" if path.is_file() and not size else _cause(error)
+        raise DataError(f"{path} cannot be opened as media: {cause}") from error
+
+
+def _cause(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).strip().lower()
+
+
+class VideoFile:
+    """The best video stream of a file. ``timeline`` and ``info`` are complete once it was read to the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.info: dict[str, Any] = {}
+        self._pts: list[float] = []
+        self._end = 0.0
+
+    @property
+    def timeline(self) -> Timeline:
+        """Times of the frames decoded so far; the last frame lasts as long as it says, else the median frame."""
+        pts = np.asarray(self._pts)
+        gap = float(np.median(np.diff(pts))) if len(pts) > 1 else 1 / float(self.info.get("fps") or 25)
+        return Timeline(pts, max(self._end, float(pts[-1])) if self._end > pts[-1] else float(pts[-1]) + gap)
+
+    def read_times(self) -> Timeline:
+        """Decode to the end without making pictures."""
+        for _ in self._frames():
+            pass
+        return self.timeline
+
+    def blocks(self, size: int = FRAMES_AT_ONCE) -> Iterator[FrameBlock]:
+        """Decode once; blocks of ``size`` RGB frames with the times they are on screen."""
+        waiting: list[npt.NDArray[np.uint8]] = []
+        start = 0
+        for frame in self._frames():
+            if len(waiting) == size:  # the newest frame's time is the end of the last one waiting
+                yield FrameBlock(waiting, _spans(np.asarray(self._pts[start:])))
+                waiting, start = [], start + size
+            waiting.append(upright(frame))
+        edges = self.timeline.edges[start:]
+        yield FrameBlock(waiting, _spans(edges))
+
+    def _frames(self) -> Iterator["av.VideoFrame"]:
+        with open_media(self.path) as container:
+            stream = container.streams.best("video")
+            if stream is None:
+                raise DataError(f"{self.path} has no video stream", hint="give it as audio instead")
+            stream.thread_type = "AUTO"
+            fps = float(stream.average_rate) if stream.average_rate else 0.0
+            self.info = {"stream": stream.index, "codec": stream.codec_context.name, "fps": fps}
+            repaired = damaged = 0
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError:
+                    damaged += 1
+                    continue
+                for frame in frames:
+                    repaired += self._note_time(frame)
+                    yield frame
+        if not self._pts:
+            raise DataError(f"{self.path}: no frame could be decoded ({damaged} damaged packets)")
+        self.info |= {"repaired_times": repaired, "damaged_packets": damaged}
+
+    def _note_time(self, frame: "av.VideoFrame") -> bool:
+        time = frame.time
+        last = self._pts[-1] if self._pts else -np.inf
+        late = time is None or time <= last
+        self._pts.append((last + _NUDGE_S if self._pts else 0.0) if late else float(time))
+        if frame.duration and frame.time_base:
+            self._end = self._pts[-1] + float(frame.duration * frame.time_base)
+        return bool(late)
+
+
+def _spans(edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
+def upright(frame: "av.VideoFrame") -> npt.NDArray[np.uint8]:
+    """A frame as u8[H,W,3] RGB, turned as its rotation metadata asks."""
+    rgb = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(rgb, round(frame.rotation / 90) % 4)) if frame.rotation else rgb
+
+
+def read_waveform(path: Path, rate: int) -> Waveform | None:
+    """The best audio stream of a file as mono at ``rate`` Hz, on the container's clock; None where it has none.
+
+    Every piece of sound lies where its own time says; gaps are filled with silence.
+    """
+    with open_media(path) as container:
+        stream = container.streams.best("audio")
+        if stream is None:
+            return None
+        native, start, pieces = int(stream.rate), 0.0, []
+        have = 0
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                continue
+            for frame in frames:
+                samples = _mono(frame)
+                if not pieces:
+                    start = frame.time or 0.0
+                missing = _out_of_place(frame, start, native, have)
+                if missing > 0:
+                    pieces.append(np.zeros(missing, np.float32))
+                samples = samples[-missing:] if missing < 0 else samples
+                pieces.append(samples)
+                have += max(missing, 0) + len(samples)
+    if not have:
+        return None
+    return Waveform(_resample(np.concatenate(pieces), native, rate), rate, float(start))
+
+
+def _mono(frame: "av.AudioFrame") -> npt.NDArray[np.float32]:
+    raw = frame.to_ndarray()
+    channels = frame.layout.nb_channels
+    samples = raw if frame.format.is_planar else raw.reshape(-1, channels).T
+    if samples.dtype.kind == "f":
+        return samples.mean(axis=0, dtype=np.float32)
+    bits = samples.dtype.itemsize * 8
+    offset = 128 if samples.dtype == np.uint8 else 0  # 8-bit sound is unsigned
+    return ((samples.astype(np.float32) - offset) / 2 ** (bits - 1)).mean(axis=0, dtype=np.float32)
+
+
+def _out_of_place(frame: "av.AudioFrame", start: float, rate: int, have: int) -> int:
+    """Samples missing (> 0) or surplus (< 0) before this piece; 0 within the tolerance."""
+    if frame.time is None:
+        return 0
+    missing = round((frame.time - start) * rate) - have
+    return missing if abs(missing) > _AUDIO_GAP_S * rate else 0
+
+
+def _resample(samples: npt.NDArray[np.float32], native: int, rate: int) -> npt.NDArray[np.float32]:
+    if native == rate:
+        return samples
+    import torch
+    import torchaudio.functional
+
+    return torchaudio.functional.resample(torch.from_numpy(samples), native, rate).numpy()

@@ -1,0 +1,133 @@
+"""Stage one: plan, then one recording at a time from files to committed streams, then labels."""
+
+import csv
+import logging
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cache.errors import AffuseError, CacheError, ConfigError, UsageError
+from cache.progress import progress
+from cache.recipe import build
+from cache.records import MODALITIES
+from cache.store import FeatureCache
+from extract.datasets import DATASETS
+from extract.encoders import ENCODERS
+from extract.index import index_labels
+from extract.job import extract_recording
+from extract.plan import Job, plan
+from extract.streams import Stream, declare
+
+log = logging.getLogger("affuse")
+_ALIKE = 5  # so many recordings failing first, all for one cause, end the run: the cause is not theirs
+
+
+@dataclass(frozen=True)
+class ExtractRecipe:
+    """What to extract from where. ``encoders`` holds options by encoder name; an empty modality is left out."""
+
+    dataset: str
+    root: Path
+    cache: Path
+    visual: tuple[str, ...] = ("swin",)
+    audio: tuple[str, ...] = ("hubert",)
+    text: tuple[str, ...] = ("roberta",)
+    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    align: Literal["overlap", "linear", "nearest"] = "overlap"
+    dtype: Literal["float16", "float32"] = "float16"
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A recording that could not be done, and why."""
+
+    recording: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class ExtractResult:
+    """What a run did. made, kept: (recording, stream) pairs; notes: what a user should know, a line each."""
+
+    cache: str
+    streams: list[str]
+    recordings: int
+    made: int
+    kept: int
+    seconds: float
+    notes: list[str]
+    failures: list[Failure]
+
+
+def extract_recipe(data: dict[str, Any]) -> ExtractRecipe:
+    """A recipe from plain data; tables named after an encoder are that encoder's options."""
+    names = ENCODERS.names()
+    options = {k: v for k, v in data.items() if k in names}
+    rest = {k: v for k, v in data.items() if k not in names}
+    recipe = build(ExtractRecipe, {**rest, "encoders": {**rest.get("encoders", {}), **options}})
+    unused = set(recipe.encoders) - {*recipe.visual, *recipe.audio, *recipe.text}
+    if unused:
+        raise ConfigError(f"options for {', '.join(sorted(unused))} are given, but the run does not use it")
+    return recipe
+
+
+def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
+    """Extract what is missing. Raises on wrong recipes, roots and weights; single bad recordings are reported."""
+    start = time.monotonic()
+    dataset = DATASETS.get(recipe.dataset)(recipe.root)
+    recordings = dataset.recordings()
+    if not recordings:
+        raise UsageError(f"{recipe.root} holds no recording of {recipe.dataset}")
+    cache = FeatureCache.create(recipe.cache, recipe.dataset)
+    streams = {s.spec.key: s for s in _declare_all(recipe, cache)}
+    jobs, kept = plan(recordings, streams, cache.has)
+    failures = _run_jobs(jobs, streams, cache, quiet)
+    notes, label_failures = index_labels(dataset, cache)
+    failures += [Failure(*f) for f in label_failures]
+    _save_failures(cache.root / "failures.csv", failures)
+    failed = {f.recording for f in failures}
+    made = sum(len(j.keys) for j in jobs if j.recording.id not in failed)
+    seconds = round(time.monotonic() - start, 2)
+    return ExtractResult(str(cache.root), [*streams], len(recordings), made, kept, seconds, notes, failures)
+
+
+def _declare_all(recipe: ExtractRecipe, cache: FeatureCache) -> Iterable[Stream]:
+    for modality in MODALITIES:
+        for name in getattr(recipe, modality):
+            options = recipe.encoders.get(name, {})
+            yield declare(cache, name, modality, options, device=recipe.device, align=recipe.align, dtype=recipe.dtype)
+
+
+def _run_jobs(jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, quiet: bool) -> list[Failure]:
+    failures: list[Failure] = []
+    with progress("extract", len(jobs), quiet=quiet) as step:
+        for done, job in enumerate(jobs, start=1):
+            try:
+                extract_recording(job.recording, [streams[k] for k in job.keys], cache)
+            except CacheError:
+                raise  # the cache itself cannot be written: no other recording would fare better
+            except (AffuseError, OSError, RuntimeError, ValueError) as error:
+                failures.append(Failure(job.recording.id, " ".join(str(error).split())))
+                log.warning("%s: %s", job.recording.id, failures[-1].cause)
+                if len(failures) == done == _ALIKE and len({_kind(f) for f in failures}) == 1:
+                    raise UsageError(f"the first {_ALIKE} recordings all failed: {failures[0].cause}") from error
+            step()
+    return failures
+
+
+def _kind(failure: Failure) -> str:
+    """A cause without the file and recording it speaks of."""
+    return re.sub(r"\S*/\S*", "", failure.cause).replace(failure.recording, "")
+
+
+def _save_failures(path: Path, failures: list[Failure]) -> None:
+    path.unlink(missing_ok=True)
+    if failures:
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["recording", "cause"])
+            writer.writeheader()
+            writer.writerows(asdict(f) for f in failures)

@@ -1,0 +1,94 @@
+"""From an encoder's name and options to a declared stream of the cache, loading weights only when it must.
+
+The hash of the loaded weights is in the fingerprint. Hashing means loading, so a stream remembers the cheap signature
+of the weights it came from: while that is unchanged, its hash is known and torch is not even imported.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cache.errors import DataError, UsageError
+from cache.recipe import build
+from cache.records import Modality, StreamSpec
+from cache.store import FeatureCache
+from extract.encoders import ENCODERS, Encoder
+from extract.media import DECODER
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class Stream:
+    """One encoder of a run and the cached stream it fills."""
+
+    encoder: Encoder[Any]
+    spec: StreamSpec
+    device: str
+    align: str
+    dtype: str
+    weights: str
+    _ready: bool = field(default=False, repr=False)
+
+    def ready(self) -> Encoder[Any]:
+        """The encoder with its weights loaded. Raises DataError where they are not the ones of the fingerprint."""
+        if not self._ready:
+            if not self.encoder.weights_hash:
+                self.encoder.load(torch_device(self.device))
+            if self.encoder.weights_hash != self.weights:
+                raise DataError(
+                    f"the weights of {self.spec.name!r} changed without changing their files' size or time",
+                    hint="touch the weights file and run again: they will become a stream of their own",
+                )
+            self._ready = True
+        return self.encoder
+
+
+def torch_device(name: str) -> "torch.device":
+    """``auto`` is CUDA where there is one, then Apple's MPS, else the CPU."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError("--device cuda was asked for, but torch sees no CUDA device", hint="use --device auto")
+    return torch.device(name)
+
+
+def declare(
+    cache: FeatureCache, name: str, modality: Modality, options: dict[str, Any], *, device: str, align: str, dtype: str
+) -> Stream:
+    """Build the encoder, work out its fingerprint and declare its stream.
+
+    Raises UnknownName or ConfigError for a wrong name or option, UsageError where its modality is another.
+    """
+    cls = ENCODERS.get(name)
+    if cls.modality != modality:
+        raise UsageError(f"{name!r} is a {cls.modality} encoder", hint=f"give it as --{cls.modality} {name}")
+    encoder = cls(build(cls.Config, options, where=name))
+    settings = {
+        "encoder": name,
+        "version": encoder.version,
+        "options": encoder.settings(),
+        "align": align,
+        "dtype": dtype,
+        "decoder": DECODER,
+    }
+    signature = encoder.signature()
+    weights = _remembered(cache, settings, signature)
+    if not weights:
+        encoder.load(torch_device(device))
+        weights = encoder.weights_hash
+    settings["weights"] = weights
+    spec = cache.declare(name, modality, encoder.dim, settings, {"signature": signature})
+    return Stream(encoder, spec, device, align, dtype, weights)
+
+
+def _remembered(cache: FeatureCache, settings: dict[str, Any], signature: list[Any]) -> str:
+    """Hash of the weights of that signature, from a stream that was made with them."""
+    for key in cache.stream_keys():
+        about = cache.about(key)
+        rest = {k: v for k, v in about["settings"].items() if k != "weights"}
+        if rest == settings and about["origin"].get("signature") == signature:
+            return str(about["settings"]["weights"])
+    return ""

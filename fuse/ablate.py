@@ -1,0 +1,143 @@
+"""Tables: every row of a grid trained over several seeds from the same cache, and summarised."""
+
+import concurrent.futures
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cache.errors import UsageError
+from cache.progress import progress
+from cache.recipe import build, merge
+from fuse.recipe import TrainRecipe
+from fuse.train import RunResult, run_train
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. ``set`` goes over the table's shared training settings; control: not a contestant."""
+
+    label: str
+    head: str
+    streams: tuple[str, ...] = ()
+    set: dict[str, Any] = field(default_factory=dict)
+    control: bool = False
+
+
+@dataclass(frozen=True)
+class AblateRecipe:
+    """Rows x seeds 0..seeds-1. ``train`` holds settings shared by all rows; workers: processes, one thread each."""
+
+    cache: Path
+    rows: tuple[Row, ...]
+    runs: Path = Path("var/runs")
+    train: dict[str, Any] = field(default_factory=dict)
+    seeds: int = 3
+    workers: int = 1
+    partition: str = "test"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and standard deviation over seeds (n - 1 in the denominator; 0 for one seed), and each seed's value."""
+
+    mean: float
+    std: float
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """A row's numbers on the partition. raw, smoothed, per_recording: summaries of valence, arousal and mean."""
+
+    label: str
+    head: str
+    streams: list[str]
+    control: bool
+    parameters: int
+    seconds: float
+    raw: dict[str, Summary]
+    smoothed: dict[str, Summary]
+    per_recording: dict[str, Summary]
+    folders: list[str]
+
+
+def run_ablate(recipe: AblateRecipe, *, quiet: bool = False) -> list[RowResult]:
+    """Train all rows and seeds; results in the order of the rows.
+
+    Raises UsageError before the first step of training where a row is not a valid recipe.
+    """
+    if recipe.seeds < 1 or recipe.workers < 1 or not recipe.rows:
+        raise UsageError(
+            f"an ablation of {len(recipe.rows)} rows, {recipe.seeds} seeds, {recipe.workers} workers is empty"
+        )
+    recipes = [_train_recipe(recipe, row, seed) for row in recipe.rows for seed in range(recipe.seeds)]
+    with progress("train", len(recipes), quiet=quiet) as step:
+        results = []
+        for result in _all(recipes, recipe.workers):
+            results.append(result)
+            step()
+    groups = [results[i : i + recipe.seeds] for i in range(0, len(results), recipe.seeds)]
+    return [_summarise(row, group, recipe.partition) for row, group in zip(recipe.rows, groups, strict=True)]
+
+
+def _train_recipe(recipe: AblateRecipe, row: Row, seed: int) -> TrainRecipe:
+    own = {"head": row.head, "streams": row.streams, "cache": recipe.cache, "runs": recipe.runs, "seed": seed}
+    return build(TrainRecipe, merge(recipe.train, row.set, own), where=f"row {row.label!r}")
+
+
+def _all(recipes: list[TrainRecipe], workers: int) -> Iterator[RunResult]:
+    """Results in order. Small heads gain nothing from threads, so each process uses one."""
+    if workers == 1:
+        yield from map(_quiet_run, recipes)
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
+        try:
+            yield from pool.map(_quiet_run, recipes)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _quiet_run(recipe: TrainRecipe) -> RunResult:
+    return run_train(recipe, quiet=True)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def summary(values: Iterable[float]) -> Summary:
+    """Mean and spread of one number over seeds."""
+    listed = [float(v) for v in values]
+    std = float(np.std(listed, ddof=1)) if len(listed) > 1 else 0.0
+    return Summary(float(np.mean(listed)), std, listed)
+
+
+def _summarise(row: Row, runs: list[RunResult], partition: str) -> RowResult:
+    missing = [r.folder for r in runs if partition not in r.evaluations]
+    if missing:
+        raise UsageError(f"{missing[0]} has no numbers for partition {partition!r}: it has no labels")
+    evaluations = [r.evaluations[partition] for r in runs]
+
+    def over_seeds(kind: str) -> dict[str, Summary]:
+        scores = [getattr(e, kind) for e in evaluations]
+        return {d: summary(getattr(s, d) for s in scores) for d in ("valence", "arousal", "mean")}
+
+    return RowResult(
+        label=row.label,
+        head=row.head,
+        streams=runs[0].streams,
+        control=row.control,
+        parameters=runs[0].parameters,
+        seconds=round(sum(r.seconds for r in runs) / len(runs), 1),
+        raw=over_seeds("raw"),
+        smoothed=over_seeds("smoothed"),
+        per_recording=over_seeds("per_recording"),
+        folders=[r.folder for r in runs],
+    )

@@ -1,0 +1,152 @@
+"""What one run reads: some recordings of some cached streams, normalised, with their labels, as batches of windows.
+
+Features stay in their memory maps; a batch is gathered straight from them. Normalisation statistics come from the
+training partition and travel with the run, never from the data being scored.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cache.errors import CacheError
+from cache.reader import StreamReader
+from cache.records import Labels, StreamSpec
+from cache.stats import Stats, stream_stats
+from cache.store import FeatureCache
+from fuse.batch import Batch
+from fuse.windows import Windows
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Some recordings of a cache, in order. labels holds only the annotated ones."""
+
+    recordings: list[str]
+    lengths: list[int]
+    labels: dict[str, Labels]
+    readers: dict[str, StreamReader]
+    stats: dict[str, Stats]
+
+    def batch(self, windows: Windows, rows: npt.NDArray[np.int64], device: torch.device) -> Batch:
+        """Gather the windows of those rows; see Batch for shapes."""
+        frame, recording = windows.frame[rows], windows.recording[rows]
+        names = [self.recordings[i] for i in recording]
+        x, present = {}, {}
+        for stream in self.readers:
+            values, seen = self._gather(stream, names, frame)
+            x[stream], present[stream] = torch.from_numpy(values).to(device), torch.from_numpy(seen).to(device)
+        va, labelled = self._targets(names, frame)
+        return Batch(
+            x,
+            present,
+            torch.from_numpy(frame >= 0).to(device),
+            torch.from_numpy(labelled).to(device),
+            torch.from_numpy(va).to(device),
+            torch.from_numpy(recording),
+            torch.from_numpy(frame),
+        )
+
+    def _gather(
+        self, stream: str, names: list[str], frame: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Normalised values f32[B,L,D], zero where absent, and presence bool[B,L]."""
+        stats = self.stats[stream]
+        values = np.zeros((*frame.shape, len(stats.mean)), np.float32)
+        seen = np.zeros(frame.shape, bool)
+        for row, (name, frames) in enumerate(zip(names, frame, strict=True)):
+            count = int((frames >= 0).sum())
+            stored, present = self.readers[stream].recording(name)
+            chosen = _as_slice(frames[:count])
+            seen[row, :count] = present[chosen]
+            values[row, :count] = stored[chosen]
+        values -= stats.mean
+        values /= stats.std
+        values[~seen] = 0.0
+        return values, seen
+
+    def _targets(
+        self, names: list[str], frame: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        va, labelled = np.zeros((*frame.shape, 2), np.float32), np.zeros(frame.shape, bool)
+        for row, (name, frames) in enumerate(zip(names, frame, strict=True)):
+            if name in self.labels:
+                count = int((frames >= 0).sum())
+                va[row, :count] = self.labels[name].va[frames[:count]]
+                labelled[row, :count] = self.labels[name].labelled[frames[:count]]
+        return va, labelled
+
+
+def _as_slice(frames: npt.NDArray[np.int64]) -> slice:
+    """Evenly spaced frames as a slice: a view of the memory map instead of a gather."""
+    step = int(frames[1] - frames[0]) if len(frames) > 1 else 1
+    return slice(int(frames[0]), int(frames[-1]) + 1, step)
+
+
+PARTITIONS = ("train", "validation", "test")
+
+
+def open_partitions(cache: FeatureCache, streams: tuple[StreamSpec, ...], protocol: str) -> dict[str, Corpus]:
+    """A corpus for each partition that has labels, normalised by the training partition's statistics.
+
+    Raises CacheError where training or validation is empty, or a recording lacks one of the streams.
+    """
+    split, annotated = cache.labels.partitions(protocol), set(cache.labels.recordings(protocol))
+    members = {p: [r for r in split.members(p) if r in annotated] for p in PARTITIONS}
+    for partition in ("train", "validation"):
+        if not members[partition]:
+            raise CacheError(
+                f"partition {partition!r} of protocol {protocol!r} in {cache.root} has no labelled recording",
+                hint="extract or index the corpus with its annotations first",
+            )
+    readers = {s.name: cache.reader(s.key) for s in streams}
+    _check_complete(streams, readers, [r for p in members.values() for r in p])
+    stats = {s.name: stream_stats(cache, s.key, members["train"]) for s in streams}
+    return {
+        p: Corpus(
+            names,
+            [len(cache.timeline(r)) for r in names],
+            {r: cache.labels.read(protocol, r) for r in names},
+            readers,
+            stats,
+        )
+        for p, names in members.items()
+        if names
+    }
+
+
+def _check_complete(streams: tuple[StreamSpec, ...], readers: dict[str, StreamReader], recordings: list[str]) -> None:
+    for spec in streams:
+        lacking = sorted(set(recordings) - set(readers[spec.name].folders))
+        if lacking:
+            raise CacheError(
+                f"stream {spec.key} lacks {len(lacking)} of {len(recordings)} recordings, such as {lacking[0]!r}",
+                hint="run the same extract command again: it makes only what is missing",
+            )
+
+
+def mean_label(corpus: Corpus) -> torch.Tensor:
+    """Mean (valence, arousal) over all labelled frames, f32[2]."""
+    va = np.concatenate([la.va[la.labelled] for la in corpus.labels.values()])
+    return torch.from_numpy(va.mean(axis=0, dtype=np.float64).astype(np.float32))
+
+
+def permuted(corpus: Corpus, seed: int) -> Corpus:
+    """The control: every recording gets another one's labels, so that nothing but chance can be learnt.
+
+    Labels are cut or left unlabelled at the tail where lengths differ. Raises CacheError for a single recording.
+    """
+    names = sorted(corpus.labels)
+    if len(names) < 2:
+        raise CacheError("labels of a single recording cannot be permuted across recordings")
+    order = np.random.default_rng(seed).permutation(len(names))
+    giver = {names[a]: names[b] for a, b in zip(order, np.roll(order, 1), strict=True)}
+    length = dict(zip(corpus.recordings, corpus.lengths, strict=True))
+    labels = {r: _fitted(corpus.labels[giver[r]], length[r]) for r in names}
+    return replace(corpus, labels=labels)
+
+
+def _fitted(labels: Labels, frames: int) -> Labels:
+    spare = max(frames - len(labels.va), 0)
+    return Labels(np.pad(labels.va, ((0, spare), (0, 0)))[:frames], np.pad(labels.labelled, (0, spare))[:frames])

@@ -1,0 +1,30 @@
+"""What the demo leaves behind: the table as JSON and Markdown, and pictures of its best fusion row."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cache.recipe import to_json
+from cache.store import FeatureCache
+from fuse.ablate import RowResult
+from fuse.plots import plot_ablation, plot_circumplex, plot_traces
+from fuse.report import markdown
+
+PARTITION, PROTOCOL = "test", "va"
+
+
+def save_demo(root: Path, cache_root: Path, rows: Sequence[RowResult]) -> list[str]:
+    """Write ``results.json``, ``results.md`` and ``plots/*.png`` below root; returns lines that say where."""
+    (root / "results.json").write_text(to_json({"partition": PARTITION, "rows": rows}))
+    (root / "results.md").write_text(markdown(rows))
+    plots = root / "plots"
+    plots.mkdir(parents=True, exist_ok=True)
+    plot_ablation(plots / "ablation.png", rows, PARTITION)
+    best = max((r for r in rows if not r.control), key=lambda r: r.raw["mean"].mean)
+    run = Path(best.folders[0])
+    labels_of = FeatureCache(cache_root).labels
+    members = list(labels_of.partitions(PROTOCOL).members(PARTITION))
+    labels = {r: labels_of.read(PROTOCOL, r) for r in members if r in labels_of.recordings(PROTOCOL)}
+    plot_circumplex(plots / "circumplex.png", run, PARTITION, labels)
+    shown = next(iter(labels))
+    plot_traces(plots / "traces.png", shown, run, PARTITION, labels[shown])
+    return [f"table: {root}/results.json; plots of {best.label}: {plots}/"]

@@ -1,0 +1,66 @@
+"""Tables for a terminal of 80 columns, and the same as Markdown."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from fuse.ablate import RowResult, Summary
+from fuse.train import RunResult
+
+
+def _spread(s: Summary) -> str:
+    return f"{s.mean:.3f}" + (f" ±{s.std:.3f}" if len(s.values) > 1 else "")
+
+
+def ablation_table(rows: Sequence[RowResult], partition: str) -> Table:
+    """Raw CCC of valence, arousal and their mean, the mean after smoothing, size and time; the best mean in bold."""
+    seeds = len(rows[0].folders)
+    table = Table(title=f"CCC on {partition}, mean over {seeds} seed{'s' if seeds > 1 else ''}", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for name in ("valence", "arousal", "mean", "smoothed", "params", "s/run"):
+        table.add_column(name, justify="right", no_wrap=True)
+    best = max((r.raw["mean"].mean for r in rows if not r.control), default=0.0)
+    for row in rows:
+        table.add_row(
+            row.label,
+            f"{row.raw['valence'].mean:.3f}",
+            f"{row.raw['arousal'].mean:.3f}",
+            _spread(row.raw["mean"]),
+            f"{row.smoothed['mean'].mean:.3f}",
+            _thousands(row.parameters),
+            f"{row.seconds:.1f}",
+            style="bold" if row.raw["mean"].mean == best else "dim" if row.control else "",
+        )
+    return table
+
+
+def run_table(result: RunResult) -> Table:
+    """One run: a row for each partition and way of scoring."""
+    title = f"{result.head} on {', '.join(result.streams)}, seed {result.seed}: CCC"
+    table = Table(title=title, title_justify="left")
+    for name in ("partition", "scored", "valence", "arousal", "mean"):
+        table.add_column(name, justify="right" if name in ("valence", "arousal", "mean") else "left")
+    for partition, e in result.evaluations.items():
+        kinds = {"raw, all frames": e.raw, "smoothed": e.smoothed, "mean over recordings": e.per_recording}
+        for kind, s in kinds.items():
+            table.add_row(partition, kind, f"{s.valence:.3f}", f"{s.arousal:.3f}", f"{s.mean:.3f}")
+    return table
+
+
+def markdown(rows: Sequence[RowResult]) -> str:
+    """The ablation as a Markdown table."""
+    lines = ["| | valence | arousal | mean | smoothed | parameters | s/run |", "|---|---|---|---|---|---|---|"]
+    for r in rows:
+        cells = [f"{r.raw[d].mean:.3f}" for d in ("valence", "arousal")]
+        cells += [
+            _spread(r.raw["mean"]),
+            f"{r.smoothed['mean'].mean:.3f}",
+            _thousands(r.parameters),
+            f"{r.seconds:.1f}",
+        ]
+        lines.append(f"| {r.label} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _thousands(n: int) -> str:
+    return f"{n / 1e6:.1f}M" if n >= 1e6 else f"{n / 1e3:.1f}k" if n >= 1000 else str(n)

@@ -1,0 +1,90 @@
+"""The run folder: everything needed to repeat a run and to check its numbers, the recipe written before the first step.
+
+``recipe.json``, ``environment.json``, ``history.csv``, ``best.safetensors``, ``normalisation.safetensors``,
+``metrics.json`` and ``predictions/<partition>/<recording>.csv``.
+"""
+
+import csv
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file as save_tensors
+from torch import Tensor
+
+from cache.ids import folder_of
+from cache.recipe import to_json, to_plain
+from cache.records import StreamSpec
+from cache.stats import Stats
+
+_PACKAGES = ("affuse", "torch", "numpy", "zarr")
+
+
+class RunFolder:
+    """One run's files. Running the same recipe again writes the same folder anew."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def start(self, recipe: Any, streams: tuple[StreamSpec, ...], plugins: tuple[Path, ...]) -> None:
+        """Write what the run is before it begins; numbers of an earlier run of this folder go away first."""
+        for stale in ("metrics.json", "best.safetensors", "history.csv"):
+            (self.path / stale).unlink(missing_ok=True)
+        (self.path / "recipe.json").write_text(to_json(recipe))
+        environment = {
+            "python": platform.python_version(),
+            "machine": platform.platform(),
+            "packages": {p: importlib.metadata.version(p) for p in _PACKAGES},
+            "streams": [to_plain(s) for s in streams],
+            "plugins": {p.name: hashlib.sha256(p.expanduser().read_bytes()).hexdigest() for p in plugins},
+            "commit": _git_commit(),
+        }
+        (self.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+
+    def save_history(self, rows: list[dict[str, float]]) -> None:
+        """A row an epoch."""
+        with open(self.path / "history.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def save_weights(self, state: dict[str, Tensor], stats: dict[str, Stats]) -> None:
+        """The best epoch's weights, and the normalisation they expect."""
+        save_tensors({k: v.contiguous() for k, v in state.items()}, self.path / "best.safetensors")
+        arrays = {f"{name}.{part}": getattr(s, part) for name, s in stats.items() for part in ("mean", "std")}
+        save_arrays(arrays, self.path / "normalisation.safetensors")
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        """Last of all: a run with ``metrics.json`` is complete."""
+        (self.path / "metrics.json").write_text(to_json(metrics))
+
+    def save_predictions(
+        self, partition: str, recording: str, pts: npt.NDArray[np.float64], pred: npt.NDArray[np.float64]
+    ) -> None:
+        """Raw output of one recording: frame, time in seconds, valence, arousal."""
+        path = self.path / "predictions" / partition / f"{folder_of(recording)}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table = np.column_stack([np.arange(len(pts)), pts, pred])
+        np.savetxt(path, table, fmt=["%d", "%.6f", "%.6f", "%.6f"], delimiter=",", comments="",
+                   header="frame,time_s,valence,arousal")  # fmt: skip
+
+
+def _git_commit() -> str:
+    """Commit of the code, with a plus where it was changed since; empty outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            ["git", "-C", here, "status", "--porcelain"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -29,7 +29,7 @@ INTERRUPTED, SOME_FAILED = 130, 3
 Dataset = Annotated[str | None, typer.Option(help="Corpus: see [b]list datasets[/b].")]
 Root = Annotated[Path | None, typer.Option(help="Where the corpus lies. Default: data/DATASET.")]
 CacheDir = Annotated[Path | None, typer.Option("--cache", help="Feature cache. Default: var/cache/DATASET.")]
-Names = Optional[list[str]]
+Names = list[str] | None
 Visual = Annotated[Names, typer.Option(help="Visual streams, comma-separated or repeated; [b]none[/b] for none.")]
 Audio = Annotated[Names, typer.Option(help="Audio streams, likewise.")]
 Text = Annotated[Names, typer.Option(help="Text streams, likewise.")]

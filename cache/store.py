@@ -119,7 +119,9 @@ class FeatureCache:
         """Ids of the recordings committed in a stream, sorted."""
         return children(self.root / "features" / key)
 
-    def write(self, key: str, recording: str, aligned: Aligned, *, dtype: str = "float16", **info: Any) -> None:
+    def write(
+        self, key: str, recording: str, aligned: Aligned, info: dict[str, Any] | None = None, *, dtype: str = "float16"
+    ) -> None:
         """Commit one recording of a stream. values f32[T,D] are stored as ``dtype``; ``info`` is kept with them.
 
         Raises DataError where values are not finite or do not fit the dtype: nothing is committed then.

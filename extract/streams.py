@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cache.errors import DataError, UsageError
+from cache.fingerprint import canonical
 from cache.recipe import build
 from cache.records import Modality, StreamSpec
 from cache.store import FeatureCache
@@ -89,6 +90,6 @@ def _remembered(cache: FeatureCache, settings: dict[str, Any], signature: list[A
     for key in cache.stream_keys():
         about = cache.about(key)
         rest = {k: v for k, v in about["settings"].items() if k != "weights"}
-        if rest == settings and about["origin"].get("signature") == signature:
+        if canonical([rest, about["origin"].get("signature")]) == canonical([settings, signature]):
             return str(about["settings"]["weights"])
     return ""

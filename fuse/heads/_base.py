@@ -10,12 +10,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from cache.errors import UsageError
 from fuse.batch import HeadInputs
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a head's paper samples and trains, used where the recipe is silent. Units: tokens, frames, epochs."""
+    """How a head's paper samples and trains, used where the recipe is silent.
+
+    tokens: L of a window. stride: frames from one token to the next; above 1, windows exist at every phase.
+    hop: tokens from the start of one window to the next, along one phase.
+    """
 
     tokens: int = 300
     stride: int = 1
@@ -45,6 +50,7 @@ class Head(nn.Module):
 
     def __init__(self, inputs: HeadInputs, cfg: Any) -> None:
         super().__init__()
+        _check_streams(inputs)
         self.inputs = inputs
         self.cfg = cfg
 
@@ -52,11 +58,24 @@ class Head(nn.Module):
         """Told the training partition's mean label f32[2] once, before training. Default: nothing."""
 
 
-def visible(x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _check_streams(inputs: HeadInputs) -> None:
+    """Parameters are keyed by stream name, so names must be unique and legal inside a torch state dict."""
+    names = inputs.names
+    if not names:
+        raise UsageError("a head needs at least one stream, got none", hint="name one with --visual, --audio or --text")
+    if len(set(names)) != len(names):
+        raise UsageError(f"stream names must differ, got {', '.join(names)}", hint="name every stream once")
+    dotted = [n for n in names if "." in n or not n]
+    if dotted:
+        raise UsageError(f"stream name {dotted[0]!r} is empty or holds a dot", hint="rename the stream")
+
+
+def visible(
+    x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Values and masks a head may look at: absent or padded positions are zeroed whatever is stored there.
 
     x[m]: [B,L,D]; present[m], real: bool[B,L]. Returns (x, seen) with seen[m] = present[m] & real.
     """
     seen = {m: present[m] & real for m in x}
     return {m: torch.where(seen[m].unsqueeze(-1), v, v.new_zeros(())) for m, v in x.items()}, seen
-

@@ -1,0 +1,286 @@
+"""MAVEN: Ahire et al., "MAVEN: Multi-modal Attention for Valence-Arousal Emotion Network", CVPR Workshops 2025.
+
+Per window of T tokens, for streams m, each brought to one width d:
+
+    (13)    A_m<-n = softmax(Q_m K_n^T / sqrt(d_k)) V_n           every ordered pair: 6 paths for 3 streams, 2, 0
+            F_m    = LayerNorm_m((X_m + sum over n of A_m<-n) / (1 + |S_m|))
+    (15-18) F_m   <- LayerNorm(MultiHead(F_m, F_m, F_m) + F_m)
+    (19-20) h      = Linear([F_1; ...; F_M])
+    (21-24) d_tt'  = tanh(W_d h_t + W'_d h_t' + b);  a = softmax over t' of v^T d_tt';  l_t = sum of a h_t'
+    (25)    the encoder of (21-24) twice, one after the other
+    (26)    mean over T, on request
+    (27-29) three fully connected layers, ReLU, dropout, to (I, theta)
+    (30-31) valence = I cos(theta), arousal = I sin(theta)
+
+Readings where the paper is silent or contradicts itself:
+- the querying stream receives the result (the code and the abstract; the dimensions of Eq. 14 say the opposite).
+- one Q, K and V projection per stream, nine for three streams; bias-free, since a key's bias cancels in softmax.
+- F_enhanced is never defined; (X + sum) / (1 + |S_m|) is the code's, with 3 made |S_m| + 1. S_m holds the other
+  streams with at least one present token in that window; a stream absent throughout is no path and not counted.
+- an absent token of a stream is never a key and stays zero; a token without any stream is no key of (21-24).
+- the paper gives no residual around (21-24): ``refiner_residual``, on by default. No BEiT weights are used.
+- valence and arousal are computed before the loss (Eq. 32), so theta has no seam. I is not bounded.
+- one prediction a token, as the code; the paper has one a segment: ``pool = "mean"``, repeated for every token.
+- no positional encoding, as the paper; ``pos = "sin"`` adds one.
+- the paper states AdamW 1e-2 and Adam 1e-3 as weight decays; the first is the default here.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from cache.errors import UsageError
+from fuse.batch import HeadInputs
+from fuse.heads import HEADS
+from fuse.heads._base import Head, Protocol, visible
+from fuse.heads._block import Adapters, keep, masked_softmax, regressor
+
+CHUNK = 2**22  # numbers in one [B,t,T,d_att] block of additive attention: 16 MB
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Multi-head dot-product attention (Eq. 13), 0 where a window has no key. q, k, v: [B,T,d]; keys: bool[B,T]."""
+    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))  # [B,h,T,d/h]
+    some = keys.any(dim=-1)[:, None]  # [B,1]
+    # a window without keys attends to everything, then is zeroed: finite forward and backward
+    mask = (keys | ~some)[:, None, None, :]  # [B,1,1,T]
+    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return keep(out.transpose(1, 2).flatten(2), some)  # [B,T,d]
+
+
+def _tanh_blocks(query: Tensor, key: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    """Eq. 21, d_tt' [B,t,T,a], for ``rows`` queries at a time, all in one buffer: read it before the next one.
+
+    One buffer and not one a block, because fresh blocks of this size cost more than the arithmetic.
+    """
+    (b, t, a), keys = query.shape, key.shape[1]
+    buffer = query.new_empty(b * min(rows, t) * keys * a)
+    for start in range(0, t, rows):
+        q = query[:, start : start + rows]
+        d = buffer[: q.numel() * keys].view(b, q.shape[1], keys, a)
+        yield slice(start, start + rows), torch.add(q.unsqueeze(2), key.unsqueeze(1), out=d).tanh_()
+
+
+class _Additive(torch.autograd.Function):
+    """Eq. 21-24 a chunk of queries at a time; d_tt' is made again in the backward pass instead of being kept."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, v: Tensor, h: Tensor, keys: Tensor, rows: int) -> Tensor:
+        scores = query.new_empty(*query.shape[:2], key.shape[1])  # [B,T,T]
+        for at, d in _tanh_blocks(query, key, rows):
+            scores[:, at] = d @ v
+        weights = masked_softmax(scores, keys.unsqueeze(1))
+        ctx.save_for_backward(query, key, v, h, weights)
+        ctx.rows = rows
+        return weights @ h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, v, h, weights = ctx.saved_tensors
+        slope = grad @ h.mT  # [B,T,T], by weight
+        e = weights * (slope - (weights * slope).sum(dim=-1, keepdim=True))  # by score; 0 where no key
+        g_query, g_key, g_v = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(v)
+        for at, d in _tanh_blocks(query, key, ctx.rows):
+            g_v += e[:, at].flatten() @ d.flatten(0, 2)
+            d.square_().neg_().add_(1).mul_(e[:, at].unsqueeze(-1))  # (1 - d^2) e: through tanh
+            g_query[:, at] = d.sum(dim=2) * v
+            g_key += d.sum(dim=1) * v
+        return g_query, g_key, g_v, weights.mT @ grad, None, None
+
+
+def additive_attention(query: Tensor, key: Tensor, v: Tensor, h: Tensor, keys: Tensor, size: int = CHUNK) -> Tensor:
+    """Eq. 21-24 in float32. query, key: [B,T,a], v: [a], h: [B,T,d], keys: bool[B,T] -> [B,T,d].
+
+    The [B,T,T,a] tensor never exists whole: at most about ``size`` of its numbers at a time.
+    """
+    rows = max(1, size // max(1, key.numel()))
+    with torch.autocast(h.device.type, enabled=False):
+        q, k, w, values = (t if t.dtype == torch.float64 else t.float() for t in (query, key, v, h))
+        out: Tensor = _Additive.apply(q, k, w, values, keys, rows)
+    return out
+
+
+class AdditiveAttention(nn.Module):
+    """One encoder of Eq. 21-24."""
+
+    def __init__(self, d: int, d_att: int, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        self.W_d = nn.Linear(d, d_att)  # its bias is b
+        self.W_d_prime = nn.Linear(d, d_att, bias=False)
+        self.v = nn.Parameter(torch.empty(d_att).uniform_(-1, 1) / math.sqrt(d_att))
+
+    def forward(self, h: Tensor, keys: Tensor) -> Tensor:
+        """h: [B,T,d], keys: bool[B,T] -> [B,T,d]."""
+        out = additive_attention(self.W_d(h), self.W_d_prime(h), self.v, h, keys)
+        return h + out if self.residual else out
+
+
+class SelfAttention(nn.Module):
+    """MultiHead(x, x, x) of Eq. 15-18."""
+
+    def __init__(self, d: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(d, 3 * d, bias=False)
+        self.out = nn.Linear(d, d)
+
+    def forward(self, x: Tensor, keys: Tensor) -> Tensor:
+        """x: [B,T,d], keys: bool[B,T] -> [B,T,d]."""
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        out: Tensor = self.out(attend(q, k, v, keys, self.heads))
+        return out
+
+
+class TransformerLayer(nn.Module):
+    """Pre-LN encoder layer, the alternative refiner."""
+
+    def __init__(self, d: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d)
+        self.attention = SelfAttention(d, heads)
+        self.feed = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 4 * d), nn.GELU(), nn.Linear(4 * d, d))
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, h: Tensor, keys: Tensor) -> Tensor:
+        """h: [B,T,d], keys: bool[B,T] -> [B,T,d]."""
+        h = h + self.drop(self.attention(self.norm(h), keys))
+        out: Tensor = h + self.drop(self.feed(h))
+        return out
+
+
+class CrossModal(nn.Module):
+    """Eq. 13 over all ordered pairs of streams, and the average that makes F_enhanced."""
+
+    def __init__(self, names: tuple[str, ...], d: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.paths = [(m, n) for m in names for n in names if m != n]  # m receives from n
+        asked = names if self.paths else ()
+        self.W_Q = nn.ModuleDict({m: nn.Linear(d, d, bias=False) for m in asked})
+        self.W_K = nn.ModuleDict({m: nn.Linear(d, d, bias=False) for m in asked})
+        self.W_V = nn.ModuleDict({m: nn.Linear(d, d, bias=False) for m in asked})
+        self.norm = nn.ModuleDict({m: nn.LayerNorm(d) for m in names})
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: dict[str, Tensor], seen: dict[str, Tensor]) -> dict[str, Tensor]:
+        """x[m]: [B,T,d], zero where not seen -> F_enhanced of the same shapes."""
+        q, k, v = ({m: w(x[m]) for m, w in table.items()} for table in (self.W_Q, self.W_K, self.W_V))
+        total = dict(x)
+        terms = {m: torch.ones_like(s[:, 0], dtype=x[m].dtype) for m, s in seen.items()}  # [B]: 1 + |S_m|
+        for m, n in self.paths:
+            total[m] = total[m] + attend(q[m], k[n], v[n], seen[n], self.heads)
+            terms[m] = terms[m] + seen[n].any(dim=-1)
+        mean = {m: total[m] / terms[m][:, None, None] for m in x}
+        return {m: keep(self.norm[m](self.drop(mean[m])), seen[m]) for m in x}
+
+
+class Refine(nn.Module):
+    """Eq. 15-18 for one stream."""
+
+    def __init__(self, d: int, heads: int) -> None:
+        super().__init__()
+        self.attention = SelfAttention(d, heads)
+        self.norm = nn.LayerNorm(d)
+
+    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
+        """x: [B,T,d], seen: bool[B,T] -> [B,T,d], zero where not seen."""
+        return keep(self.norm(self.attention(x, seen) + x), seen)
+
+
+def sinusoids(tokens: int, d: int, like: Tensor) -> Tensor:
+    """Sine and cosine of the token index at d/2 frequencies: [T,d]."""
+    half = (d + 1) // 2
+    rate = torch.exp(torch.arange(half, device=like.device) * (-math.log(10_000.0) / half))
+    angle = torch.arange(tokens, device=like.device).unsqueeze(-1) * rate  # [T,d/2]
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)[:, :d].to(like.dtype)
+
+
+def polar_to_va(polar: Tensor) -> Tensor:
+    """Eq. 30-31: [...,2] of (I, theta in radians) -> (valence, arousal)."""
+    intensity, theta = polar.unbind(-1)
+    return torch.stack([intensity * theta.cos(), intensity * theta.sin()], dim=-1)
+
+
+def va_to_polar(va: Tensor) -> Tensor:
+    """[...,2] of (valence, arousal) -> (I, theta). The origin gets theta = pi/4: at 0 arousal has no gradient."""
+    intensity = va.norm(dim=-1)
+    theta = torch.atan2(va[..., 1], va[..., 0])
+    return torch.stack([intensity, torch.where(intensity > 0, theta, torch.pi / 4)], dim=-1)
+
+
+@HEADS.register("maven")
+class Maven(Head):
+    """Cross-modal attention, self-attention, additive attention, polar regression."""
+
+    @dataclass(frozen=True)
+    class Config(Head.Config):
+        """d: width of fusion; d_proj: width behind Eq. 20 (the regressor is d_proj, 2/3, 1/3 of it, 2)."""
+
+        d: int = 512
+        heads: int = 2
+        d_proj: int = 768
+        d_att: int = 64
+        dropout: float = 0.2
+        refiner: Literal["additive", "transformer", "none"] = "additive"
+        refiner_residual: bool = True
+        output_space: Literal["polar", "cartesian"] = "polar"
+        pool: Literal["none", "mean"] = "none"
+        pos: Literal["none", "sin"] = "none"
+
+    protocol = Protocol(tokens=300, stride=1, hop=200, batch_size=16, lr=1e-4, weight_decay=1e-2, loss="mse")
+
+    def __init__(self, inputs: HeadInputs, cfg: Config) -> None:
+        super().__init__(inputs, cfg)
+        if cfg.d % cfg.heads or cfg.d_proj % cfg.heads:
+            raise UsageError(f"d={cfg.d} and d_proj={cfg.d_proj} must be multiples of heads={cfg.heads}")
+        names = inputs.names
+        self.project = Adapters(inputs.dims, cfg.d)
+        self.cross = CrossModal(names, cfg.d, cfg.heads, cfg.dropout)
+        self.refine = nn.ModuleDict({m: Refine(cfg.d, cfg.heads) for m in names})
+        self.merge = nn.Linear(len(names) * cfg.d, cfg.d_proj)
+        self.refiner = nn.ModuleList(_refiner(cfg) for _ in range(0 if cfg.refiner == "none" else 2))
+        self.regressor = regressor((cfg.d_proj, cfg.d_proj * 2 // 3, cfg.d_proj // 3, 2), cfg.dropout)
+
+    def fuse(self, x: dict[str, Tensor], seen: dict[str, Tensor]) -> Tensor:
+        """Eq. 13-20: x[m]: [B,T,D_m] -> [B,T,d_proj]."""
+        f = self.project(x, seen)  # {m: [B,T,d]}
+        if self.cfg.pos == "sin":
+            f = {m: keep(v + sinusoids(v.shape[1], self.cfg.d, v), seen[m]) for m, v in f.items()}
+        f = self.cross(f, seen)  # {m: [B,T,d]}
+        f = {m: self.refine[m](v, seen[m]) for m, v in f.items()}  # {m: [B,T,d]}
+        h: Tensor = self.merge(torch.cat(list(f.values()), dim=-1))
+        return h
+
+    def forward(self, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> Tensor:
+        """x[m]: [B,T,D_m] -> f32[B,T,2]."""
+        x, seen = visible({m: x[m] for m in self.inputs.names}, present, real)
+        keys = torch.stack(list(seen.values())).any(dim=0)  # [B,T], some stream is seen
+        h = keep(self.fuse(x, seen), keys)  # [B,T,d_proj]
+        for layer in self.refiner:
+            h = keep(layer(h, keys), keys)
+        if self.cfg.pool == "mean":
+            h = h.sum(dim=1, keepdim=True) / keys.sum(dim=1).clamp_min(1)[:, None, None]  # [B,1,d_proj]
+        out = self.regressor(h).float()
+        if self.cfg.output_space == "polar":
+            out = polar_to_va(out)
+        return out.expand(-1, real.shape[1], -1)  # [B,T,2]
+
+    @torch.no_grad()
+    def start_at(self, mean_va: Tensor) -> None:
+        """Set the last bias to the training mean f32[2]: near (I, theta) = (0, 0) arousal has no gradient."""
+        target = va_to_polar(mean_va) if self.cfg.output_space == "polar" else mean_va
+        cast(nn.Linear, self.regressor[-1]).bias.copy_(target)
+
+
+def _refiner(cfg: Maven.Config) -> nn.Module:
+    if cfg.refiner == "additive":
+        return AdditiveAttention(cfg.d_proj, cfg.d_att, cfg.refiner_residual)
+    return TransformerLayer(cfg.d_proj, cfg.heads, cfg.dropout)

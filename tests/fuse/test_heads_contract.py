@@ -1,0 +1,261 @@
+"""What every head of the registry must do, for every number of streams. A new head is tested by existing."""
+
+import dataclasses
+import io
+import math
+
+import pytest
+import torch
+
+from cache.errors import UsageError
+from cache.records import StreamSpec
+from fuse.batch import HeadInputs
+from fuse.heads import HEADS, Head
+from fuse.heads._base import visible
+from fuse.losses import LOSSES
+
+B, L = 3, 6
+DIMS = {"face": 10, "voice": 7, "words": 9, "pose": 5}
+MODALITY = {"face": "visual", "voice": "audio", "words": "text", "pose": "visual"}
+ONE_STREAM_ONLY = {"unimodal"}
+SMALL = {  # fewer numbers where the shipped widths would only make the tests slow; no dropout-free special cases
+    "maven": {"d": 16, "d_proj": 24, "d_att": 8},
+    "jca": {"width": 12, "k": 5, "hidden": 16},
+    "cross-attention": {"hidden": 16},
+}
+JUNK = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e30])
+CASES = [(name, n) for name in HEADS.names() for n in (1, 2, 3, 4) if n == 1 or name not in ONE_STREAM_ONLY]
+every_head = pytest.mark.parametrize(("name", "n"), CASES, ids=[f"{name}-{n}" for name, n in CASES])
+
+
+def build(name, n, tokens=L, seed=0):
+    streams = tuple(StreamSpec(s, MODALITY[s], DIMS[s]) for s in list(DIMS)[:n])
+    cls = HEADS.get(name)
+    torch.manual_seed(seed)
+    return cls(HeadInputs(streams, tokens), cls.Config(**SMALL.get(name, {}))).eval()
+
+
+def batch(n, tokens=L, seed=0):
+    """Features, presence with holes, and a last window that ends in two tokens of padding."""
+    g = torch.Generator().manual_seed(seed)
+    names = list(DIMS)[:n]
+    present = {m: torch.rand(B, tokens, generator=g) > 0.3 for m in names}
+    for i, m in enumerate(names):
+        present[m][:, i] = True
+        present[m][:, -3] = True
+    real = torch.ones(B, tokens, dtype=torch.bool)
+    real[-1, -2:] = False
+    x = {m: torch.randn(B, tokens, DIMS[m], generator=g) * present[m].unsqueeze(-1) for m in names}
+    return x, present, real
+
+
+def junk(shape):
+    """NaN, both infinities and 1e30 in turn."""
+    return JUNK.repeat(math.prod(shape))[: math.prod(shape)].view(shape)
+
+
+def spoil(x, where):
+    """x with junk stored where told; ``where`` [B,L] per stream."""
+    return {m: torch.where(where[m].unsqueeze(-1), junk(v.shape), v) for m, v in x.items()}
+
+
+def step(head, x, present, real):
+    """Gradients of a plain squared error on real tokens, by parameter name."""
+    g = torch.Generator().manual_seed(9)
+    target = torch.rand(*real.shape, 2, generator=g)
+    out = head(x, present, real)
+    head.zero_grad()
+    (out - target)[real].square().sum().backward()
+    return {k: p.grad for k, p in head.named_parameters()}
+
+
+@every_head
+def test_output_is_two_float32_columns_per_token(name, n):
+    head = build(name, n)
+    x, present, real = batch(n)
+    out = head(x, present, real)
+    assert out.shape == (B, L, 2)
+    assert out.dtype == torch.float32
+    assert out.isfinite().all()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = head(x, present, real)
+    assert half.dtype == torch.float32
+    assert half.isfinite().all()
+
+
+@every_head
+def test_pitfall_22_every_parameter_receives_a_gradient(name, n):
+    grads = step(build(name, n), *batch(n))
+    silent = [k for k, g in grads.items() if g is None or not g.abs().max() > 1e-9]
+    assert silent == []
+
+
+@every_head
+def test_pitfall_22_every_stream_changes_the_output(name, n):
+    head = build(name, n)
+    x, present, real = batch(n)
+    before = head(x, present, real)
+    other = batch(n, seed=5)[0]
+    for m in x:
+        changed = x | {m: torch.where(present[m].unsqueeze(-1), other[m] + 1, x[m])}
+        assert (head(changed, present, real) - before)[real].abs().max() > 1e-6, m
+
+
+@every_head
+def test_values_of_absent_tokens_change_nothing(name, n):
+    head = build(name, n)
+    x, present, real = batch(n)
+    absent = {m: ~p for m, p in present.items()}
+    spoilt = spoil(x, absent)
+    assert torch.equal(head(x, present, real), head(spoilt, present, real))
+    clean, dirty = step(head, x, present, real), step(head, spoilt, present, real)
+    for k in clean:
+        assert torch.equal(clean[k], dirty[k]), k
+
+
+@every_head
+def test_values_of_a_stream_absent_everywhere_change_nothing(name, n):
+    head = build(name, n)
+    x, present, real = batch(n)
+    for m in x:
+        gone = present | {m: torch.zeros_like(real)}
+        want = head(x, gone, real)
+        assert want.isfinite().all()
+        assert torch.equal(want, head(x | {m: junk(x[m].shape)}, gone, real))
+
+
+@every_head
+def test_padding_changes_no_real_output(name, n):
+    head = build(name, n)
+    x, present, real = batch(n)
+    present = {m: p | ~real for m, p in present.items()}  # even where padding claims to be present
+    spoilt = spoil(x, dict.fromkeys(x, ~real))
+    assert torch.equal(head(x, present, real)[real], head(spoilt, present, real)[real])
+
+
+@every_head
+def test_appended_padding_changes_no_real_output(name, n):
+    if HEADS.get(name).fixed_length:
+        return  # refuses another length; its own test says so
+    head = build(name, n)
+    x, present, real = batch(n)
+    longer = {m: torch.cat([v, v.new_full((B, 4, v.shape[-1]), 1e30)], 1) for m, v in x.items()}
+    claims = {m: torch.cat([p, p.new_ones(B, 4)], 1) for m, p in present.items()}
+    more = head(longer, claims, torch.cat([real, real.new_zeros(B, 4)], 1))
+    torch.testing.assert_close(more[:, :L][real], head(x, present, real)[real], atol=1e-5, rtol=0)
+
+
+@every_head
+def test_windows_of_a_batch_do_not_see_each_other(name, n):
+    head = build(name, n)
+    x, present, real = batch(n)
+    together = head(x, present, real)
+    for i in range(B):
+        alone = head(
+            {m: v[i : i + 1] for m, v in x.items()}, {m: p[i : i + 1] for m, p in present.items()}, real[i:][:1]
+        )
+        torch.testing.assert_close(together[i : i + 1][real[i:][:1]], alone[real[i:][:1]], atol=1e-5, rtol=0)
+
+
+@every_head
+def test_all_absent_input_is_finite_forward_and_backward(name, n):
+    head = build(name, n)
+    x, present, real = batch(n)
+    nothing = {m: torch.zeros_like(p) for m, p in present.items()}
+    first = {m: p & (torch.arange(B) > 0).unsqueeze(-1) for m, p in present.items()}  # window 0 lacks everything
+    for mask in (nothing, first):
+        spoilt = spoil(x, {m: ~p for m, p in mask.items()})
+        assert head(spoilt, mask, real).isfinite().all()
+        assert all(g is None or g.isfinite().all() for g in step(head, spoilt, mask, real).values())
+    assert head(x, present, torch.zeros_like(real)).isfinite().all()
+
+
+@every_head
+def test_gradients_into_the_features_are_finite(name, n):
+    """Temporal models stand before a head and learn through it."""
+    head = build(name, n)
+    x, present, real = batch(n)
+    x = {m: v.requires_grad_() for m, v in x.items()}
+    head(x, present, real)[real].square().sum().backward()
+    for m, v in x.items():
+        assert v.grad.isfinite().all()
+        assert v.grad[present[m] & real].abs().max() > 0
+        assert (v.grad[~(present[m] & real)] == 0).all()
+
+
+@every_head
+def test_same_seed_same_bits(name, n):
+    x, present, real = batch(n)
+    outs = []
+    for _ in range(2):
+        head = build(name, n, seed=3).train()
+        torch.manual_seed(4)
+        outs.append(head(x, present, real))
+    assert torch.equal(*outs)
+    assert not torch.equal(build(name, n, seed=3)(x, present, real), build(name, n, seed=4)(x, present, real))
+
+
+@every_head
+def test_eval_mode_is_deterministic(name, n):
+    head = build(name, n)
+    x, present, real = batch(n)
+    assert torch.equal(head(x, present, real), head(x, present, real))
+
+
+@every_head
+def test_saved_weights_give_the_same_output(name, n):
+    head, other = build(name, n, seed=1), build(name, n, seed=2)
+    file = io.BytesIO()
+    torch.save(head.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(head(*batch(n)), other(*batch(n)))
+
+
+@every_head
+def test_start_at_takes_the_training_mean_and_leaves_the_head_usable(name, n):
+    head = build(name, n)
+    head.start_at(torch.tensor([0.2, 0.1]))
+    assert head(*batch(n)).isfinite().all()
+    assert all(g.isfinite().all() for g in step(head, *batch(n)).values())
+
+
+@every_head
+def test_heads_read_streams_by_name_not_by_position(name, n):
+    head = build(name, n)
+    x, present, real = batch(n)
+    turned = {m: x[m] for m in reversed(x)}
+    assert torch.equal(head(x, present, real), head(turned, present, real))
+
+
+@pytest.mark.parametrize("name", HEADS.names())
+def test_options_are_a_frozen_dataclass_with_defaults(name):
+    cls = HEADS.get(name)
+    assert issubclass(cls, Head)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        cls.Config().anything = 1
+    for f in dataclasses.fields(cls.Config):
+        assert isinstance(f.default, int | float | bool | str), f.name
+    assert cls.protocol.loss in LOSSES
+    assert cls.__module__ == "builtins" or __import__(cls.__module__, fromlist=["_"]).__doc__
+
+
+@pytest.mark.parametrize("name", sorted(ONE_STREAM_ONLY))
+def test_single_stream_heads_refuse_more(name):
+    with pytest.raises(UsageError, match="exactly 1 stream, got 2: face, voice"):
+        build(name, 2)
+
+
+@pytest.mark.parametrize("names", [(), ("a", "a"), ("a.b",), ("",)])
+def test_unusable_stream_names_are_refused(names):
+    with pytest.raises(UsageError, match="stream"):
+        Head(HeadInputs(tuple(StreamSpec(m, "visual", 4) for m in names), L), Head.Config())
+
+
+def test_visible_zeroes_what_is_absent_or_padded():
+    x, present, real = batch(2)
+    values, seen = visible(spoil(x, {m: ~(p & real) for m, p in present.items()}), present, real)
+    for m in x:
+        assert torch.equal(seen[m], present[m] & real)
+        assert (values[m][~seen[m]] == 0).all()
+        assert torch.equal(values[m][seen[m]], x[m][seen[m]])

@@ -113,3 +113,10 @@ def write_file(path: Path, *parts: memoryview | bytes) -> None:
 
 def _json(value: dict[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def checksum_of_file(folder: Path, shape: tuple[int, ...], itemsize: int) -> list[int]:
+    """crc32c of each inner chunk as it lies on disk now, to compare with the commit record."""
+    data = chunk_file(folder, len(shape)).read_bytes()[: data_bytes(shape, itemsize)]
+    step = INNER * shape[1] * itemsize if len(shape) == 2 else max(len(data), 1)
+    return [google_crc32c.value(data[i : i + step]) for i in range(0, len(data), step)]

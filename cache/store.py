@@ -128,7 +128,7 @@ class FeatureCache:
         """
         values = np.where(aligned.present[:, None], aligned.values, np.float32(0))
         largest = float(np.abs(values).max(initial=0.0))
-        if not largest <= np.finfo(dtype).max:
+        if not largest <= float(np.finfo(dtype).max):
             raise DataError(
                 f"stream {key} of {recording!r} has values up to {largest}, which {dtype} cannot hold",
                 hint="check the encoder's weights and precision",

@@ -1,0 +1,109 @@
+"""Media that tests make for themselves, a tiny cache for stage two, and ``--plugin`` for a user's own head."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from cache.records import Aligned, Labels, Partitions, StreamSpec, Timeline
+from cache.registry import load_plugin
+from cache.store import FeatureCache
+
+
+def pytest_addoption(parser):
+    parser.addoption("--plugin", action="append", default=[], help="also run the head contract tests on this file")
+
+
+def pytest_configure(config):
+    for path in config.getoption("--plugin"):
+        load_plugin(Path(path))
+
+
+CLOCK = 90_000  # ticks a second of the videos made here
+
+
+def write_media(
+    path: Path,
+    pts: np.ndarray,
+    *,
+    picture: Callable[[int], np.ndarray] | None = None,
+    sound: np.ndarray | None = None,
+    sound_start: float = 0.0,
+    rate: int = 16_000,
+    size: int = 64,
+) -> Path:
+    """An h264/aac file whose frames are shown at ``pts`` seconds; picture(i) is u8[H,W,3], sound f32[S] mono."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "bf": "0", "g": "12"})
+        video.width = video.height = size
+        video.pix_fmt = "yuv420p"
+        video.time_base = video.codec_context.time_base = Fraction(1, CLOCK)
+        audio = container.add_stream("aac", rate=rate, layout="mono") if sound is not None else None
+        for i, time in enumerate(pts):
+            grey = np.full((size, size, 3), (i * 37) % 256, np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture(i) if picture else grey, format="rgb24")
+            frame.pts, frame.time_base = round(time * CLOCK), Fraction(1, CLOCK)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        if audio is not None:
+            _write_sound(container, audio, sound, sound_start, rate)
+    return path
+
+
+def _write_sound(container, audio, sound, start, rate):
+    for at in range(0, len(sound), 1024):
+        block = np.ascontiguousarray(sound[None, at : at + 1024], dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
+        frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+        frame.pts = round(start * rate) + at
+        container.mux(audio.encode(frame))
+    container.mux(audio.encode(None))
+
+
+@pytest.fixture(scope="session")
+def media():
+    """The function that writes media files; see ``write_media``."""
+    return write_media
+
+
+def write_cache(root: Path, *, recordings: int = 9, frames: int = 90, seed: int = 0) -> FeatureCache:
+    """A cache whose labels can be learnt: valence from 'face' and 'words', arousal from 'voice', each in part."""
+    rng = np.random.default_rng(seed)
+    cache = FeatureCache.create(root, "toy")
+    specs = [
+        cache.declare(name, modality, dim, {"encoder": name}, {})
+        for name, modality, dim in (("face", "visual", 6), ("voice", "audio", 5), ("words", "text", 4))
+    ]
+    names = [f"rec{i}" for i in range(recordings)]
+    labels, split = {}, {}
+    for i, name in enumerate(names):
+        count = frames + 7 * i
+        timeline = Timeline(np.arange(count) / 25, count / 25)
+        cache.write_timeline(name, timeline)
+        latent = np.stack([np.convolve(rng.normal(size=count + 20), np.ones(21) / 5, "valid") for _ in range(2)], 1)
+        va = np.clip(latent * 0.4, -1, 1).astype(np.float32)
+        labelled = rng.random(count) > 0.05
+        labels[name] = Labels(np.where(labelled[:, None], va, 0).astype(np.float32), labelled)
+        split[name] = "train" if i < recordings - 4 else "validation" if i < recordings - 2 else "test"
+        _write_streams(cache, specs, name, va, rng)
+    cache.labels.write("va", labels, Partitions(split, {n: n for n in names}))
+    return cache
+
+
+def _write_streams(cache: FeatureCache, specs: list[StreamSpec], name: str, va: np.ndarray, rng) -> None:
+    for spec in specs:
+        mix = np.random.default_rng(spec.dim).normal(size=(2, spec.dim))
+        mix[1 if spec.name == "words" else 0] *= 0.2 if spec.name != "face" else 1.0
+        values = (va @ mix + rng.normal(size=(len(va), spec.dim)) * 0.3).astype(np.float32)
+        present = np.ones(len(va), bool)
+        present[10:20] = False
+        cache.write(spec.key, name, Aligned(values, present), {"rows": len(va), "absent_frames": 10})
+
+
+@pytest.fixture(scope="session")
+def toy_cache(tmp_path_factory) -> FeatureCache:
+    """One shared, read-only cache of three small streams with learnable labels."""
+    return write_cache(tmp_path_factory.mktemp("toy") / "cache")

@@ -259,3 +259,18 @@ def test_visible_zeroes_what_is_absent_or_padded():
         assert torch.equal(seen[m], present[m] & real)
         assert (values[m][~seen[m]] == 0).all()
         assert torch.equal(values[m][seen[m]], x[m][seen[m]])
+
+
+@every_head
+def test_a_head_can_fit_what_its_streams_say(name, n):
+    """Labels are a function of the features of each token; sixty steps must find most of it."""
+    head = build(name, n)
+    x, present, real = batch(n)
+    va = torch.stack([sum(v[..., i] for v in x.values()) for i in (0, 1)], -1).tanh()
+    optimiser = torch.optim.Adam(head.parameters(), lr=1e-2)
+    for _ in range(60):
+        loss = LOSSES["mse+ccc"](head(x, present, real), va, real, "batch")
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert LOSSES["ccc"](head(x, present, real), va, real, "batch") < 0.2

@@ -1,7 +1,7 @@
 """Media of one recording on the container's own clock: frame times, frames and sound, read with PyAV.
 
 Times are decoded presentation times, never ``index / fps``. What the header claims (frame count, rate) is recorded
-but not believed: decoding decides. The best video stream by FFmpeg's rule is taken, rotation metadata is honoured,
+but not believed: decoding decides. Of several video streams the largest is taken, rotation metadata is honoured,
 frames whose time does not increase are kept and nudged by a microsecond so that frame numbers stay what they are.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.stream import Disposition
 
 from cache.errors import DataError, MissingData
 from cache.records import Timeline
@@ -40,7 +41,7 @@ def _cause(error: Exception) -> str:
 
 
 class VideoFile:
-    """The best video stream of a file. ``timeline`` and ``info`` are complete once it was read to the end."""
+    """The largest video stream of a file. ``timeline`` and ``info`` are complete once it was read to the end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -75,9 +76,7 @@ class VideoFile:
 
     def _frames(self) -> Iterator["av.VideoFrame"]:
         with open_media(self.path) as container:
-            stream = container.streams.best("video")
-            if stream is None:
-                raise DataError(f"{self.path} has no video stream", hint="give it as audio instead")
+            stream = self._largest(container)
             stream.thread_type = "AUTO"
             fps = float(stream.average_rate) if stream.average_rate else 0.0
             self.info = {"stream": stream.index, "codec": stream.codec_context.name, "fps": fps}
@@ -94,6 +93,12 @@ class VideoFile:
         if not self._pts:
             raise DataError(f"{self.path}: no frame could be decoded ({damaged} damaged packets)")
         self.info |= {"repaired_times": repaired, "damaged_packets": damaged}
+
+    def _largest(self, container: "av.container.InputContainer") -> "av.VideoStream":
+        films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not films:
+            raise DataError(f"{self.path} has no video stream", hint="give it as audio instead")
+        return max(films, key=lambda s: (s.width * s.height, -s.index))
 
     def _note_time(self, frame: "av.VideoFrame") -> bool:
         time = frame.time

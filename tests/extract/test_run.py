@@ -1,0 +1,198 @@
+"""Stage one through its public surface: alignment, resumption, what is missing, what is broken."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cache.errors import ConfigError, DataError, MissingData, UnknownName, UsageError
+from cache.store import FeatureCache
+from extract.run import extract_recipe, run_extract
+
+CFR = np.arange(75) / 25
+
+
+def flash_at(frames):
+    return lambda i: np.full((64, 64, 3), 235 if i in frames else 20, np.uint8)
+
+
+def beep(seconds, start, length, rate=16_000):
+    t = np.arange(round(seconds * rate)) / rate
+    return (0.6 * np.sin(2 * np.pi * 880 * t) * ((t >= start) & (t < start + length))).astype(np.float32)
+
+
+def run(root, cache, **more):
+    data = {"dataset": "manifest", "root": root, "cache": cache, "visual": ["brightness"], "audio": ["loudness"]}
+    return run_extract(extract_recipe({**data, "text": ["length"], **more}), quiet=True)
+
+
+def stream(cache_root, name, recording):
+    cache = FeatureCache(cache_root)
+    return cache.read(cache.resolve(name).key, recording)
+
+
+@pytest.mark.parametrize(("start", "rate"), [(0.0, 16_000), (0.0, 44_100), (0.31, 48_000)])
+def test_pitfall_10_flash_and_beep_meet_within_half_a_frame(light_encoders, media, manifest, tmp_path, start, rate):
+    pts = np.cumsum([start, *np.random.default_rng(3).uniform(0.02, 0.07, 80)])
+    flash = range(40, 46)
+    begin, end = pts[40], pts[46]
+    sound = beep(pts[-1] + 0.5, begin, end - begin, rate)
+    path = media(tmp_path / "clip.mp4", pts, picture=flash_at(flash), sound=sound, rate=rate)
+    run(manifest(clip={"video": path}), tmp_path / "cache")
+    timeline = FeatureCache(tmp_path / "cache").timeline("clip")
+    middles = (timeline.edges[:-1] + timeline.edges[1:]) / 2
+    shown = np.diff(timeline.edges)
+
+    def centre(name):
+        strength = stream(tmp_path / "cache", name, "clip").values[:, 0]
+        weight = np.where(strength > strength.max() / 4, strength, 0) * shown
+        return (weight * middles).sum() / weight.sum()
+
+    misalignment = abs(centre("brightness") - centre("loudness"))
+    assert misalignment <= np.median(np.diff(pts)) / 2, f"{misalignment * 1000:.1f} ms"
+
+
+def test_a_second_run_encodes_nothing_and_speed_options_remake_nothing(light_encoders, media, manifest, tmp_path):
+    path = media(tmp_path / "a.mp4", CFR, sound=beep(3, 1, 0.5))
+    root = manifest(a={"video": path})
+    first = run(root, tmp_path / "cache")
+    assert (first.made, first.kept) == (3, 0)
+    counts = [c.pushed for c in light_encoders.values()]
+    second = run(root, tmp_path / "cache", brightness={"batch_size": 99})
+    assert (second.made, second.kept) == (0, 3)
+    assert [c.pushed for c in light_encoders.values()] == counts
+
+
+def test_pitfall_14_another_option_is_a_new_stream_beside_the_old(light_encoders, media, manifest, tmp_path):
+    root = manifest(a={"video": media(tmp_path / "a.mp4", CFR)})
+    first = run(root, tmp_path / "cache")
+    second = run(root, tmp_path / "cache", brightness={"gain": 2.0})
+    third = run(root, tmp_path / "cache", align="nearest")
+    keys = {k for r in (first, second, third) for k in r.streams if k.startswith("brightness-")}
+    assert len(keys) == 3
+    assert set(FeatureCache(tmp_path / "cache").stream_keys()) >= keys
+
+
+def test_pitfall_29_what_a_recording_lacks_is_absent_not_zero(light_encoders, media, manifest, tmp_path):
+    (tmp_path / "words.srt").write_text("1\n00:00:01,000 --> 00:00:01,500\nhello\n")
+    mute = media(tmp_path / "mute.mp4", CFR)
+    short = media(tmp_path / "short.mkv", CFR, sound=beep(1.0, 0, 1))
+    root = manifest(mute={"video": mute, "transcript": tmp_path / "words.srt"}, short={"video": short})
+    result = run(root, tmp_path / "cache")
+    assert not result.failures
+    assert not stream(tmp_path / "cache", "loudness", "mute").present.any()
+    heard = stream(tmp_path / "cache", "loudness", "short").present
+    assert heard[:24].all()
+    assert not heard[28:].any()
+    spoken = stream(tmp_path / "cache", "length", "mute")
+    assert np.flatnonzero(spoken.present).tolist() == list(range(25, 38))
+    assert (spoken.values[spoken.present, 0] == 5).all()
+    assert not stream(tmp_path / "cache", "length", "short").present.any()
+
+
+def test_crops_replace_frames_and_missing_faces_are_absent(light_encoders, media, manifest, tmp_path):
+    from PIL import Image
+
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    seen = [f for f in range(75) if not 30 <= f < 50]
+    for frame in seen:
+        Image.new("RGB", (8, 8), (frame, frame, frame)).save(crops / f"{frame + 1:05d}.png")
+    video = media(tmp_path / "a.mp4", CFR)
+    run(manifest(a={"video": video, "crops": crops}), tmp_path / "cache")
+    faces = stream(tmp_path / "cache", "brightness", "a")
+    assert np.flatnonzero(faces.present).tolist() == seen
+    np.testing.assert_allclose(faces.values[seen, 0], np.array(seen) / 255, atol=1e-3)
+
+
+def test_a_recording_of_sound_alone_gets_a_nominal_clock_and_says_so(light_encoders, media, manifest, tmp_path):
+    path = media(tmp_path / "a.mp4", CFR, sound=beep(3, 1, 0.5))
+    run(manifest(a={"audio": path}), tmp_path / "cache")
+    cache = FeatureCache(tmp_path / "cache")
+    assert cache.timeline_info("a")["clock"] == "nominal"
+    np.testing.assert_allclose(np.diff(cache.timeline("a").pts), 0.04)
+    assert not stream(tmp_path / "cache", "brightness", "a").present.any()
+
+
+def test_pitfall_30_bad_files_are_listed_and_the_rest_go_on(light_encoders, media, manifest, tmp_path):
+    good = media(tmp_path / "good.mp4", CFR)
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("hello " * 200)
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    names = ("good", "empty", "text", "broken", "gone")
+    root = manifest(**{n: {"video": tmp_path / f"{n}.mp4"} for n in names})
+    result = run(root, tmp_path / "cache")
+    assert {f.recording for f in result.failures} == {"empty", "text", "broken", "gone"}
+    assert result.made == 3
+    assert "empty" in (tmp_path / "cache" / "failures.csv").read_text()
+    assert all("\n" not in f.cause for f in result.failures)
+
+
+def test_pitfall_31_the_first_recordings_failing_alike_stop_the_run(light_encoders, manifest, tmp_path):
+    root = manifest(**{f"r{i}": {"video": tmp_path / f"r{i}.mp4"} for i in range(9)})
+    with pytest.raises(UsageError, match="first 5 recordings all failed"):
+        run(root, tmp_path / "cache")
+
+
+def test_changed_media_under_an_old_id_is_refused(light_encoders, media, manifest, tmp_path):
+    path = media(tmp_path / "a.mp4", CFR)
+    root = manifest(a={"video": path})
+    run(root, tmp_path / "cache")
+    media(path, CFR[:50])
+    result = run(root, tmp_path / "cache", brightness={"gain": 3.0})
+    assert "its media changed" in result.failures[0].cause
+
+
+def test_labels_land_on_frames_and_surplus_rows_are_reported(light_encoders, media, manifest, tmp_path):
+    rows = np.linspace(-1, 1, 77)
+    lines = [f"{v:.4f},{-v:.4f}" for v in rows]
+    lines[3] = "-5,-5"
+    (tmp_path / "a.txt").write_text("valence,arousal\n" + "\n".join(lines) + "\n")
+    video = media(tmp_path / "a.mp4", CFR)
+    result = run(manifest(a={"video": video, "labels": "a.txt", "partition": "train"}), tmp_path / "cache")
+    assert "77 annotation rows for 75 frames; dropped 2 from the tail" in result.notes[0]
+    labels = FeatureCache(tmp_path / "cache").labels.read("va", "a")
+    assert labels.labelled.sum() == 74
+    np.testing.assert_allclose(labels.va[labels.labelled, 0], np.delete(rows[:75], 3), atol=1e-4)
+    assert FeatureCache(tmp_path / "cache").labels.partitions("va").members("train") == ["a"]
+
+
+def test_wrong_recipes_say_what_is_right(light_encoders, manifest, tmp_path):
+    root = manifest(a={"video": tmp_path / "a.mp4"})
+    with pytest.raises(UnknownName, match="did you mean 'brightness'"):
+        run(root, tmp_path / "c1", visual=["brightnes"])
+    with pytest.raises(UsageError, match="give it as --audio loudness"):
+        run(root, tmp_path / "c2", visual=["loudness"])
+    with pytest.raises(ConfigError, match="did you mean 'gain'"):
+        run(root, tmp_path / "c3", brightness={"gian": 1})
+    with pytest.raises(ConfigError, match="does not use it"):
+        run(root, tmp_path / "c4", visual=[], brightness={"gain": 1})
+    with pytest.raises(MissingData, match="no manifest at"):
+        run(tmp_path / "nowhere", tmp_path / "c5")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,vidoe\na,b\n", "did you mean 'video'"),
+        ("video\nb\n", "no column 'id'"),
+        ("id,video\na,x\na,y\n", "line 3"),
+        ("id,video\na,\n", "line 2"),
+    ],
+)
+def test_bad_manifests_name_the_line(tmp_path, text, message):
+    (tmp_path / "manifest.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        run(tmp_path, tmp_path / "cache")
+
+
+def test_info_of_a_commit_has_no_clock_of_the_wall(light_encoders, media, manifest, tmp_path):
+    root = manifest(a={"video": media(tmp_path / "a.mp4", CFR)})
+    trees = []
+    for name in ("one", "two"):
+        run(root, tmp_path / name)
+        files = sorted(p for p in (tmp_path / name).rglob("*") if p.is_file())
+        trees.append({str(p.relative_to(tmp_path / name)): p.read_bytes() for p in files})
+    assert trees[0] == trees[1]
+    assert json.loads(trees[0]["zarr.json"])["attributes"]["affuse"]["dataset"] == "manifest"

@@ -1,0 +1,157 @@
+"""What holds for every encoder; a new one is tested by existing."""
+
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+from cache.records import MODALITIES, Track
+from extract.blocks import FrameBlock, TimedText, Waveform
+from extract.encoders import ENCODERS
+
+CPU = torch.device("cpu")
+NAMES = ENCODERS.names()
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "then", "it", "sleeps"]
+
+
+def make(name: str, **options: object):
+    """The smallest variant of an encoder with random weights."""
+    cls = ENCODERS.get(name)
+    wanted = {"size": "micro", "weights": "random:0", **options}
+    return cls(cls.Config(**{k: v for k, v in wanted.items() if k in {f.name for f in fields(cls.Config)}}))
+
+
+def loaded(name: str, **options: object):
+    encoder = make(name, **options)
+    encoder.load(CPU)
+    return encoder
+
+
+def recording(encoder, seed: int) -> list:
+    """Blocks of one recording, in the encoder's modality."""
+    rng = np.random.default_rng(seed)
+    if encoder.modality == "audio":
+        return [Waveform(rng.standard_normal(2 * encoder.rate + 37).astype(np.float32) * 0.1, encoder.rate, 0.25)]
+    if encoder.modality == "text":
+        said = rng.choice(WORDS, 40)
+        return [[TimedText(str(w), 0.5 * i, 0.5 * i + 0.4) for i, w in enumerate(said)]]
+    times = 0.3 + np.arange(41) / 25
+    spans = np.stack([times[:-1], times[1:]], axis=1)
+    frames = [rng.integers(0, 256, (112, 112 + 16 * (i % 3 == 0), 3), dtype=np.uint8) for i in range(40)]
+    return [FrameBlock(frames[i : i + 20], spans[i : i + 20]) for i in (0, 20)]
+
+
+def encode(encoder, blocks: list) -> Track:
+    return Track.concat([*(encoder.push(b) for b in blocks), encoder.finish()], encoder.dim)
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """One loaded encoder a name, shared by the tests that only run it."""
+    made: dict[str, object] = {}
+    return lambda name: made.setdefault(name, None) or made.update({name: loaded(name)}) or made[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_have_the_declared_width_and_times_inside_the_recording(name, bench):
+    encoder = bench(name)
+    track = encode(encoder, recording(encoder, 1))
+    assert encoder.modality in MODALITIES
+    assert len(track) > 0
+    assert track.values.shape[1] == make(name).dim == encoder.dim
+    assert track.values.dtype == np.float32
+    assert np.isfinite(track.values).all()
+    assert (np.diff(track.spans[:, 0]) > 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recordings_do_not_influence_each_other(name, bench):
+    encoder = bench(name)
+    alone = encode(encoder, recording(encoder, 1))
+    other = encode(encoder, recording(encoder, 2))
+    again = encode(encoder, recording(encoder, 1))
+    np.testing.assert_array_equal(alone.values, again.values)
+    np.testing.assert_array_equal(alone.spans, again.spans)
+    assert not np.allclose(alone.values[:20], other.values[:20])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batch_size_changes_neither_values_nor_settings(name):
+    one, many = (loaded(name, batch_size=n) for n in (1, 7))
+    a, b = (encode(e, recording(e, 1)) for e in (one, many))
+    np.testing.assert_allclose(a.values, b.values, atol=1e-5)
+    assert one.settings() == many.settings()
+    assert one.weights_hash == many.weights_hash
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_and_signature_are_json_and_hold_what_changes_numbers(name):
+    encoder = make(name)
+    settings = encoder.settings()
+    assert json.loads(json.dumps(settings)) is not None
+    assert not settings.keys() & encoder.NO_EFFECT
+    assert {f.name for f in fields(encoder.Config)} - encoder.NO_EFFECT <= settings.keys()
+    assert json.loads(json.dumps(encoder.signature())) == make(name).signature()
+    if "precision" in settings:
+        assert make(name, precision="bf16").settings() != settings
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seeds_decide_random_weights_and_the_global_generator_stays(name, bench, caplog):
+    if "weights" not in {f.name for f in fields(ENCODERS.get(name).Config)}:
+        pytest.skip("has no weights")
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    with caplog.at_level(logging.WARNING, "affuse"):
+        same, other = loaded(name), loaded(name, weights="random:1")
+    assert torch.equal(before, torch.get_rng_state())
+    assert [r.name for r in caplog.records] == ["affuse", "affuse"]
+    assert same.weights_hash == bench(name).weights_hash != other.weights_hash
+    assert len(same.weights_hash) == 64
+    assert make(name, weights="random:1").signature() != make(name).signature()
+    blocks = recording(same, 1)
+    np.testing.assert_array_equal(encode(same, blocks).values, encode(bench(name), blocks).values)
+    assert not np.allclose(encode(same, blocks).values, encode(other, blocks).values)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bf16_is_close_and_comes_back_as_float32(name, bench):
+    if "precision" not in {f.name for f in fields(ENCODERS.get(name).Config)}:
+        pytest.skip("has one precision")
+    half = loaded(name, precision="bf16")
+    blocks = recording(half, 1)
+    exact, rough = encode(bench(name), blocks).values, encode(half, blocks).values
+    assert rough.dtype == np.float32
+    assert 0 < np.linalg.norm(rough - exact) / np.linalg.norm(exact) < 0.05
+    assert half.weights_hash == bench(name).weights_hash
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_are_frozen(name, bench):
+    net = getattr(bench(name), "net", None)
+    if net is not None:
+        assert not net.training
+        assert not any(p.requires_grad for p in net.parameters())
+
+
+def test_naming_planning_and_signing_import_no_torch():
+    """A run that has nothing to do asks every encoder for these and must stay instant."""
+    code = """
+import sys
+from extract.encoders import ENCODERS
+for name in ENCODERS.names():
+    cls = ENCODERS.get(name)
+    known = cls.Config.__dataclass_fields__
+    wanted = {"size": "micro", "weights": "random:0"}
+    encoder = cls(cls.Config(**{k: v for k, v in wanted.items() if k in known}))
+    encoder.dim, encoder.settings(), encoder.signature()
+heavy = {"torch", "timm", "transformers", "torchvision", "torchaudio"} & sys.modules.keys()
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from cache.records import StreamSpec
 from fuse.batch import HeadInputs
 from fuse.heads import HEADS, Head
 from fuse.heads._base import visible
+from fuse.heads._block import Adapters, masked_softmax
 from fuse.losses import LOSSES
 
 B, L = 3, 6
@@ -274,3 +275,33 @@ def test_a_head_can_fit_what_its_streams_say(name, n):
         loss.backward()
         optimiser.step()
     assert LOSSES["ccc"](head(x, present, real), va, real, "batch") < 0.2
+
+
+@pytest.mark.parametrize(("name", "adapters"), [("jca", "encoder"), ("maven", "project")])
+def test_the_bias_of_an_absent_stream_is_not_data(name, adapters):
+    head = build(name, 3)
+    x, present, real = batch(3)
+    present["voice"] = torch.zeros_like(real)
+    before = head(x, present, real)
+    with torch.no_grad():
+        getattr(head, adapters)["voice"].bias += 10
+    assert torch.equal(head(x, present, real), before)
+
+
+def test_adapters_leave_unseen_tokens_at_zero():
+    adapters = Adapters(DIMS, 5)
+    x, seen, _ = batch(4)
+    for m, v in adapters(x, seen).items():
+        assert (v[~seen[m]] == 0).all()
+        assert torch.equal(v[seen[m]], adapters[m](x[m])[seen[m]])
+
+
+def test_masked_softmax_without_keys_is_zero_with_finite_gradients():
+    scores = torch.randn(2, 4, requires_grad=True)
+    keys = torch.tensor([[True, False, True, False], [False] * 4])
+    weights = masked_softmax(scores, keys)
+    torch.testing.assert_close(weights[0, [0, 2]], scores[0, [0, 2]].softmax(0))
+    assert (weights[~keys] == 0).all()
+    weights.square().sum().backward()
+    assert scores.grad.isfinite().all()
+    assert (scores.grad[1] == 0).all()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.encoders._base import Block, Encoder
+from extract.encoders._precision import halve
 from extract.encoders._tensors import Names, announce_random, fill, seeded, tensor_hash
 from extract.encoders._weights import CONFIG, FILE, Found, Published, find
 
@@ -58,5 +59,7 @@ class FrozenEncoder(Encoder[Block]):
             fill(self.net, found.files[FILE], self.tensor_names)
         self.weights_hash = tensor_hash(self.net.state_dict(), *self.beside(found))
         self.prepare()
+        if self.cfg.precision == "bf16":
+            halve(self.net)
         self.device = device
         self.net.requires_grad_(False).eval().to(device)

@@ -37,3 +37,13 @@ def _float32_as(mode: str) -> Iterator[None]:
     finally:
         for backend, old in zip(backends, before, strict=True):
             backend.fp32_precision = old
+
+
+def halve(net: "torch.nn.Module") -> None:
+    """Store the weights that bf16 autocast would cast at every pass as bf16 at once: the same numbers, less work."""
+    import torch
+
+    for module in net.modules():
+        plain = not torch.nn.utils.parametrize.is_parametrized(module)
+        if plain and isinstance(module, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d):
+            module.to(torch.bfloat16)

@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import fields
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from cache.records import MODALITIES, Track
 from extract.blocks import FrameBlock, TimedText, Waveform
 from extract.encoders import ENCODERS
+from extract.encoders._precision import computing
 
 CPU = torch.device("cpu")
 NAMES = ENCODERS.names()
@@ -54,7 +56,13 @@ def encode(encoder, blocks: list) -> Track:
 def bench():
     """One loaded encoder a name, shared by the tests that only run it."""
     made: dict[str, object] = {}
-    return lambda name: made.setdefault(name, None) or made.update({name: loaded(name)}) or made[name]
+
+    def get(name):
+        if name not in made:
+            made[name] = loaded(name)
+        return made[name]
+
+    return get
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -137,6 +145,17 @@ def test_networks_are_frozen(name, bench):
     if net is not None:
         assert not net.training
         assert not any(p.requires_grad for p in net.parameters())
+
+
+def test_float32_arithmetic_is_set_for_the_pass_only(monkeypatch):
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [b.fp32_precision for b in backends]
+    for precision, mode in (("tf32", "tf32"), ("float32", "ieee"), ("bf16", "ieee")):
+        monkeypatch.setattr("torch.autocast", lambda *_: nullcontext())
+        with computing(precision, torch.device("cuda")):
+            assert [b.fp32_precision for b in backends] == [mode, mode]
+            assert torch.is_inference_mode_enabled()
+        assert [b.fp32_precision for b in backends] == before
 
 
 def test_naming_planning_and_signing_import_no_torch():

@@ -37,6 +37,6 @@ def _surplus(recording: str, annotation: Annotation, timeline: Timeline) -> list
     surplus = len(annotation.va) - len(timeline)
     if annotation.times is not None or not surplus:
         return []
-    what = f"dropped {surplus} from the tail" if surplus > 0 else f"left the last {-surplus} frames unlabelled"
+    what = f"dropped {surplus} from the tail" if surplus > 0 else f"left {-surplus} at the end unlabelled"
     doubt = "" if abs(surplus) <= _USUAL_SURPLUS else "; check that these labels belong to this video"
     return [f"{recording}: {len(annotation.va)} annotation rows for {len(timeline)} frames; {what}{doubt}"]

@@ -28,6 +28,7 @@ class Encoder(ABC, Generic[Block]):
     Config: ClassVar[type]
     modality: ClassVar[Modality]
     version: ClassVar[int] = 1
+    rate: ClassVar[int] = 16_000  # Hz of the sound that an audio encoder is fed
     #: Options that change speed, never numbers; ``weights`` enters the fingerprint by the hash of what was loaded.
     NO_EFFECT: ClassVar[frozenset[str]] = frozenset({"batch_size", "weights"})
 

@@ -1,0 +1,230 @@
+"""Stage two through its public surface, on a small cache whose labels can be learnt."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cache.errors import AmbiguousStream, CacheError, ConfigError, UnknownName, UsageError
+from cache.records import Aligned
+from cache.store import FeatureCache
+from fuse.ablate import AblateRecipe, run_ablate
+from fuse.data import open_partitions, permuted
+from fuse.metrics import ccc_va
+from fuse.plots import plot_ablation, plot_circumplex, plot_traces, read_predictions
+from fuse.recipe import TrainRecipe, choose_streams, protocol_of
+from fuse.report import ablation_table, markdown, run_table
+from fuse.train import run_train
+from fuse.windows import make_windows
+
+SMALL = {"tokens": 32, "hop": 16, "batch_size": 8, "lr": 1e-2, "epochs": 6}
+
+
+def recipe(cache, tmp_path, head="concat", **more):
+    return TrainRecipe(head=head, cache=cache.root, runs=tmp_path / "runs", **{**SMALL, **more})
+
+
+@pytest.fixture(scope="module")
+def trained(toy_cache, tmp_path_factory):
+    return run_train(recipe(toy_cache, tmp_path_factory.mktemp("trained")), quiet=True)
+
+
+def test_a_head_learns_what_the_streams_tell(trained):
+    assert trained.evaluations["test"].raw.mean > 0.6
+    assert trained.evaluations["validation"].raw.mean > 0.6
+    assert set(trained.evaluations) == {"validation", "test"}
+
+
+def test_the_saved_predictions_give_the_reported_number(trained, toy_cache):
+    split = toy_cache.labels.partitions("va")
+    pred, va, labelled = [], [], []
+    for recording in split.members("test"):
+        times, values = read_predictions(Path(trained.folder), "test", recording)
+        assert np.abs(times - toy_cache.timeline(recording).pts).max() < 1e-6
+        label = toy_cache.labels.read("va", recording)
+        pred.append(values)
+        va.append(label.va)
+        labelled.append(label.labelled)
+    scores = ccc_va(np.concatenate(pred), np.concatenate(va), np.concatenate(labelled))
+    assert scores.mean == pytest.approx(trained.evaluations["test"].raw.mean, abs=1e-5)
+
+
+def test_the_run_folder_says_how_to_repeat_the_run(trained, toy_cache):
+    folder = Path(trained.folder)
+    saved = json.loads((folder / "recipe.json").read_text())
+    assert saved["tokens"] == 32
+    assert saved["weight_decay"] is not None
+    environment = json.loads((folder / "environment.json").read_text())
+    assert [s["key"] for s in environment["streams"]] == [toy_cache.resolve(n).key for n in ("face", "voice", "words")]
+    assert torch.__version__.startswith(environment["packages"]["torch"])
+    with open(folder / "history.csv") as file:
+        assert len(list(csv.DictReader(file))) == trained.epochs
+    for name in ("best.safetensors", "normalisation.safetensors", "metrics.json"):
+        assert (folder / name).stat().st_size
+
+
+def test_pitfall_27_same_seed_same_bits_and_another_seed_differs(toy_cache, tmp_path):
+    runs = [
+        run_train(recipe(toy_cache, tmp_path / str(i), epochs=2, seed=s), quiet=True) for i, s in enumerate((0, 0, 1))
+    ]
+    weights = [(Path(r.folder) / "best.safetensors").read_bytes() for r in runs]
+    assert weights[0] == weights[1] != weights[2]
+    assert runs[0].evaluations == runs[1].evaluations
+
+
+def test_labels_permuted_across_recordings_teach_nothing(toy_cache, tmp_path):
+    scores = [
+        run_train(recipe(toy_cache, tmp_path, permute_labels=True, seed=s), quiet=True).evaluations["test"].raw.mean
+        for s in range(3)
+    ]
+    assert abs(np.mean(scores)) < 0.2
+
+
+def test_permuting_moves_every_recordings_labels(toy_cache):
+    corpus = open_partitions(toy_cache, choose_streams(toy_cache, ()), "va")["train"]
+    moved = permuted(corpus, 0)
+    for recording, length in zip(corpus.recordings, corpus.lengths, strict=True):
+        assert len(moved.labels[recording].va) == length
+        assert not np.array_equal(moved.labels[recording].va[:50], corpus.labels[recording].va[:50])
+
+
+def test_pitfall_23_statistics_are_the_training_partitions(toy_cache):
+    parts = open_partitions(toy_cache, choose_streams(toy_cache, ()), "va")
+    spec = toy_cache.resolve("face")
+    rows = [toy_cache.read(spec.key, r) for r in toy_cache.labels.partitions("va").members("train")]
+    values = np.concatenate([r.values[r.present] for r in rows])
+    for corpus in parts.values():
+        np.testing.assert_allclose(corpus.stats["face"].mean, values.mean(0), atol=1e-5)
+
+
+def test_pitfall_25_a_batch_holds_the_features_labels_and_masks_of_its_frames(toy_cache):
+    corpus = open_partitions(toy_cache, choose_streams(toy_cache, ()), "va")["train"]
+    windows = make_windows(corpus.lengths, 16, 3, 16)
+    batch = corpus.batch(windows, np.arange(len(windows)), torch.device("cpu"))
+    spec, stats = toy_cache.resolve("voice"), corpus.stats["voice"]
+    for row, recording in enumerate(corpus.recordings[i] for i in batch.recording):
+        stored, label = toy_cache.read(spec.key, recording), toy_cache.labels.read("va", recording)
+        real = batch.real[row].numpy()
+        frames = batch.frame[row].numpy()[real]
+        assert np.array_equal(batch.present["voice"][row].numpy()[real], stored.present[frames])
+        assert np.array_equal(batch.labelled[row].numpy()[real], label.labelled[frames])
+        np.testing.assert_allclose(batch.va[row].numpy()[real], label.va[frames])
+        expected = np.where(stored.present[frames, None], (stored.values[frames] - stats.mean) / stats.std, 0)
+        np.testing.assert_allclose(batch.x["voice"][row].numpy()[real], expected, atol=1e-5)
+        assert not batch.labelled[row].numpy()[~real].any()
+        assert (batch.x["voice"][row].numpy()[~real] == 0).all()
+
+
+def test_pitfall_28_training_never_reads_the_test_labels(toy_cache, tmp_path):
+    root = tmp_path / "cache"
+    shutil.copytree(toy_cache.root, root)
+    spoiled = FeatureCache(root)
+    labels = {r: spoiled.labels.read("va", r) for r in spoiled.labels.recordings("va")}
+    split = spoiled.labels.partitions("va")
+    for recording in split.members("test"):
+        labels[recording].va[:] = -labels[recording].va
+    spoiled.labels.write("va", labels, split)
+    honest = run_train(recipe(toy_cache, tmp_path / "a", epochs=2), quiet=True)
+    other = run_train(recipe(spoiled, tmp_path / "b", epochs=2), quiet=True)
+    weights = [(Path(r.folder) / "best.safetensors").read_bytes() for r in (honest, other)]
+    assert weights[0] == weights[1]
+    assert honest.evaluations["test"].raw.mean == pytest.approx(-other.evaluations["test"].raw.mean, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("head", "streams"),
+    [("unimodal", ("voice",)), ("concat", ("face", "words")), ("cross-attention", ()), ("jca", ()), ("maven", ())],
+)
+def test_every_head_trains_from_the_cache(toy_cache, tmp_path, head, streams):
+    options = {"maven": {"d": 16, "heads": 2}}.get(head, {})
+    result = run_train(recipe(toy_cache, tmp_path, head, streams=streams, epochs=1, options=options), quiet=True)
+    assert np.isfinite(result.evaluations["test"].raw.mean)
+
+
+def test_a_stream_that_is_absent_everywhere_changes_nothing_and_breaks_nothing(toy_cache, tmp_path):
+    root = tmp_path / "cache"
+    shutil.copytree(toy_cache.root, root)
+    cache = FeatureCache(root)
+    spec = cache.declare("mute", "audio", 3, {}, {})
+    for recording in cache.timed_recordings():
+        count = len(cache.timeline(recording))
+        cache.write(spec.key, recording, Aligned(np.zeros((count, 3), np.float32), np.zeros(count, bool)))
+    with pytest.raises(CacheError, match="absent in every frame"):
+        run_train(recipe(cache, tmp_path, streams=("face", "mute")), quiet=True)
+
+
+def test_the_heads_own_protocol_fills_what_the_recipe_leaves_open():
+    own = protocol_of(TrainRecipe(head="jca", cache=Path("x")))
+    assert (own.tokens, own.stride, own.batch_size) == (16, 32, 64)
+    given = protocol_of(TrainRecipe(head="maven", cache=Path("x"), tokens=50, lr=0.5))
+    assert (given.tokens, given.hop, given.lr, given.loss) == (50, 50, 0.5, "mse")
+
+
+def test_wrong_recipes_say_what_is_right(toy_cache, tmp_path):
+    with pytest.raises(UnknownName, match="did you mean 'jca'"):
+        run_train(recipe(toy_cache, tmp_path, "jac"))
+    with pytest.raises(ConfigError, match="it takes"):
+        run_train(recipe(toy_cache, tmp_path, "concat", options={"zzz": 1}))
+    with pytest.raises(CacheError, match="did you mean 'face'"):
+        run_train(recipe(toy_cache, tmp_path, streams=("fase",)))
+    with pytest.raises(UsageError, match="unimodal"):
+        run_train(recipe(toy_cache, tmp_path, "unimodal"))
+    with pytest.raises(CacheError, match="there are: va"):
+        run_train(recipe(toy_cache, tmp_path, labels="expr"))
+    with pytest.raises(UsageError, match="epochs is 0"):
+        run_train(recipe(toy_cache, tmp_path, epochs=0))
+
+
+def test_two_fingerprints_under_one_name_stop_before_training(toy_cache, tmp_path):
+    root = tmp_path / "cache"
+    shutil.copytree(toy_cache.root, root)
+    FeatureCache(root).declare("face", "visual", 6, {"encoder": "face", "layer": 2}, {})
+    with pytest.raises(AmbiguousStream, match="layer=2"):
+        run_train(recipe(FeatureCache(root), tmp_path), quiet=True)
+
+
+def test_an_incomplete_stream_names_a_recording(toy_cache, tmp_path):
+    root = tmp_path / "cache"
+    shutil.copytree(toy_cache.root, root)
+    cache = FeatureCache(root)
+    shutil.rmtree(root / "features" / cache.resolve("words").key / "rec3")
+    with pytest.raises(CacheError, match="lacks 1 of 9 recordings, such as 'rec3'"):
+        run_train(recipe(cache, tmp_path), quiet=True)
+
+
+def test_an_ablation_is_the_same_as_its_runs_and_leaves_a_table(toy_cache, tmp_path):
+    rows = ({"label": "voice alone", "head": "unimodal", "streams": ["voice"]}, {"label": "all", "head": "concat"})
+    from cache.recipe import build
+
+    data = {
+        "cache": toy_cache.root,
+        "runs": tmp_path / "runs",
+        "rows": rows,
+        "seeds": 2,
+        "train": {**SMALL, "epochs": 2},
+    }
+    results = run_ablate(build(AblateRecipe, data), quiet=True)
+    alone = run_train(recipe(toy_cache, tmp_path / "again", epochs=2, seed=1), quiet=True)
+    assert results[1].raw["mean"].values[1] == alone.evaluations["test"].raw.mean
+    assert results[1].raw["mean"].mean == pytest.approx(np.mean(results[1].raw["mean"].values))
+    assert "voice alone" in markdown(results)
+    assert ablation_table(results, "test").row_count == 2
+    assert run_table(alone).row_count == 6
+    labels = {r: toy_cache.labels.read("va", r) for r in toy_cache.labels.partitions("va").members("test")}
+    run = Path(results[1].folders[0])
+    plot_ablation(tmp_path / "a.png", results, "test")
+    plot_circumplex(tmp_path / "b.png", run, "test", labels)
+    plot_traces(tmp_path / "c.png", "rec7", run, "test", labels["rec7"])
+    assert all((tmp_path / f"{n}.png").read_bytes()[:4] == b"\x89PNG" for n in "abc")
+
+
+def test_a_bad_row_stops_an_ablation_before_it_trains(toy_cache, tmp_path):
+    from cache.recipe import build
+
+    data = {"cache": toy_cache.root, "rows": [{"label": "x", "head": "concat", "set": {"epohs": 2}}]}
+    with pytest.raises(ConfigError, match="did you mean 'epochs'"):
+        run_ablate(build(AblateRecipe, data), quiet=True)

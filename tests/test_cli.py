@@ -1,0 +1,172 @@
+"""The command line: help that helps, one line for each mistake, the right exit code, the user's own two commands."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import cli
+from cache.store import FeatureCache
+
+TOP = Path(__file__).parents[1]
+COMMANDS = ["extract", "index", "train-fusion", "ablate", "demo", "list", "cache info"]
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Runs a command in an empty folder; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        result = CliRunner().invoke(cli.app, [str(a) for a in args])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.stdout, result.stderr
+
+    return call
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_that_starts_like_the_command(run, command):
+    code, out, _ = run(*command.split(), "--help")
+    assert code == 0
+    assert f"Example: python cli.py {command}" in re.sub(r"\s+", " ", out)
+
+
+def test_unknown_head_is_one_line_with_a_suggestion(run, toy_cache):
+    code, _, err = run("train-fusion", "--head", "mavne", "--cache", toy_cache.root)
+    assert code == 2
+    assert "did you mean 'maven'" in err
+    assert err.count("\n") == 1
+
+
+def test_missing_cache_says_how_to_make_one(run):
+    code, _, err = run("train-fusion", "--head", "maven")
+    assert code == 1
+    assert "make demo" in err
+    assert err.count("\n") == 1
+
+
+def test_several_caches_are_listed(run, tmp_path):
+    for name in ("affwild2", "recola"):
+        FeatureCache.create(tmp_path / "var" / "cache" / name, name)
+    code, _, err = run("train-fusion", "--head", "maven")
+    assert code == 2
+    assert "affwild2, recola" in err
+    assert "--dataset affwild2" in err
+
+
+def test_wrong_root_is_one_line(run, tmp_path):
+    code, _, err = run("extract", "--dataset", "affwild2")
+    assert code == 1
+    assert "no folder at data/affwild2" in err
+    (tmp_path / "data" / "affwild2").mkdir(parents=True)
+    code, _, err = run("extract", "--dataset", "affwild2")
+    assert code == 1
+    assert "Train_Set and Validation_Set" in err
+    assert err.count("\n") == 1
+
+
+def test_unknown_dataset_and_option(run, tmp_path):
+    code, _, err = run("extract", "--dataset", "afwild2", "--root", tmp_path)
+    assert code == 2
+    assert "did you mean 'affwild2'" in err
+    (tmp_path / "manifest.csv").write_text("id,video\na,b.mp4\n")
+    code, _, err = run("extract", "--dataset", "manifest", "--root", tmp_path, "--set", "swin.sise=micro")
+    assert code == 2
+    assert "did you mean 'size'" in err
+
+
+def test_pitfall_32_no_weights_offline_is_one_line(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "manifest.csv").write_text("id,video\na,b.mp4\n")
+    args = ("extract", "--dataset", "manifest", "--root", tmp_path, "--audio", "none", "--text", "none")
+    process = subprocess.run(
+        [sys.executable, TOP / "cli.py", *args], capture_output=True, text=True, cwd=tmp_path, env=_offline(tmp_path)
+    )
+    assert process.returncode == 1
+    assert process.stderr.count("\n") == 1
+    assert "weights" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def _offline(home):
+    import os
+
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home / "hub")}
+
+
+@pytest.mark.slow
+def test_some_failed_recordings_are_exit_3_and_json_is_alone_on_stdout(run, media, tmp_path):
+    import numpy as np
+
+    media(tmp_path / "good.mp4", np.arange(30) / 25)
+    (tmp_path / "bad.mp4").write_text("not a film")
+    (tmp_path / "manifest.csv").write_text("id,video\ngood,good.mp4\nbad,bad.mp4\n")
+    sizes = ("--set", "swin.size=micro", "--set", "swin.weights=random:0")
+    args = (
+        "extract",
+        "--dataset",
+        "manifest",
+        "--root",
+        tmp_path,
+        "--audio",
+        "none",
+        "--text",
+        "none",
+        *sizes,
+        "--json",
+    )
+    code, out, _ = run(*args)
+    assert code == 3
+    result = json.loads(out)
+    assert result["made"] == 1
+    assert result["failures"][0]["recording"] == "bad"
+    code, out, _ = run("cache", "info", "--json")
+    assert json.loads(out)["streams"][0]["recordings"] == 1
+
+
+@pytest.mark.slow
+def test_a_plugin_head_trains_from_the_command_line(run, toy_cache, tmp_path):
+    (tmp_path / "my_head.py").write_text(PLUGIN)
+    args = ("train-fusion", "--head", "gated", "--plugin", tmp_path / "my_head.py", "--cache", toy_cache.root)
+    code, out, _ = run(*args, "--epochs", 1, "--tokens", 32, "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert result["head"] == "gated"
+    environment = json.loads(Path(result["folder"], "environment.json").read_text())
+    assert len(environment["plugins"]["my_head.py"]) == 64
+
+
+PLUGIN = '''
+import torch
+from torch import nn
+from fuse.heads import HEADS, Head
+from fuse.heads._base import visible
+
+
+@HEADS.register("gated")
+class Gated(Head):
+    """Each stream votes, weighted by a gate that only streams that are there may open."""
+
+    def __init__(self, inputs, cfg):
+        super().__init__(inputs, cfg)
+        self.vote = nn.ModuleDict({m: nn.Linear(d, 2) for m, d in inputs.dims.items()})
+        self.gate = nn.ModuleDict({m: nn.Linear(d, 1) for m, d in inputs.dims.items()})
+
+    def forward(self, x, present, real):
+        x, seen = visible(x, present, real)
+        votes = [torch.sigmoid(self.gate[m](x[m])) * self.vote[m](x[m]) * seen[m].unsqueeze(-1) for m in x]
+        return torch.stack(votes).sum(0)  # (B, L, 2)
+'''
+
+
+def test_lists_name_what_there_is(run):
+    assert "maven" in run("list", "heads")[1]
+    assert "swin" in run("list", "encoders")[1]
+    assert json.loads(run("list", "datasets", "--json")[1]) == ["affwild2", "demo", "manifest"]
+    assert run("list", "models")[0] == 2

@@ -57,11 +57,12 @@ def _stream(cache: FeatureCache, key: str, frames: dict[str, int]) -> StreamInfo
 
 def info_table(info: CacheInfo) -> "Table":
     """The facts for a terminal."""
+    from rich import box
     from rich.table import Table
 
     labels = ", ".join(f"{n} labelled under {p!r}" for p, n in info.protocols.items()) or "no labels"
     title = f"{info.root}: {info.dataset}, {info.recordings} recordings, {info.hours:.2f} h, {labels}"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("stream", "modality", "dim", "recordings", "frames", "absent", "MB"):
         table.add_column(name, justify="left" if name in ("stream", "modality") else "right", no_wrap=True)
     for s in info.streams:

@@ -1,6 +1,7 @@
 """Tables: every row of a grid trained over several seeds from the same cache, and summarised."""
 
 import concurrent.futures
+import itertools
 import multiprocessing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,13 +20,17 @@ from fuse.train import RunResult, run_train
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. ``set`` goes over the table's shared training settings; control: not a contestant."""
+    """One line of the table. ``set`` goes over the table's shared training settings; control: not a contestant.
+
+    seeds: of this row alone, where a noisy control needs more than the table; 0 is the table's number.
+    """
 
     label: str
     head: str
     streams: tuple[str, ...] = ()
     set: dict[str, Any] = field(default_factory=dict)
     control: bool = False
+    seeds: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,15 @@ def run_ablate(recipe: AblateRecipe, *, quiet: bool = False) -> list[RowResult]:
         raise UsageError(
             f"an ablation of {len(recipe.rows)} rows, {recipe.seeds} seeds, {recipe.workers} workers is empty"
         )
-    recipes = [_train_recipe(recipe, row, seed) for row in recipe.rows for seed in range(recipe.seeds)]
+    seeds = [row.seeds or recipe.seeds for row in recipe.rows]
+    recipes = [_train_recipe(recipe, r, s) for r, n in zip(recipe.rows, seeds, strict=True) for s in range(n)]
     with progress("train", len(recipes), quiet=quiet) as step:
         results = []
         for result in _all(recipes, recipe.workers):
             results.append(result)
             step()
-    groups = [results[i : i + recipe.seeds] for i in range(0, len(results), recipe.seeds)]
+    ends = itertools.accumulate(seeds)
+    groups = [results[end - n : end] for n, end in zip(seeds, ends, strict=True)]
     return [_summarise(row, group, recipe.partition) for row, group in zip(recipe.rows, groups, strict=True)]
 
 

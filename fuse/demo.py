@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cache.recipe import to_json
+from cache.records import Labels
 from cache.store import FeatureCache
 from fuse.ablate import RowResult
-from fuse.plots import plot_ablation, plot_circumplex, plot_traces
+from fuse.metrics import ccc_va
+from fuse.plots import plot_ablation, plot_circumplex, plot_traces, read_predictions
 from fuse.report import markdown
 
 PARTITION, PROTOCOL = "test", "va"
@@ -22,9 +24,20 @@ def save_demo(root: Path, cache_root: Path, rows: Sequence[RowResult]) -> list[s
     best = max((r for r in rows if not r.control), key=lambda r: r.raw["mean"].mean)
     run = Path(best.folders[0])
     labels_of = FeatureCache(cache_root).labels
-    members = list(labels_of.partitions(PROTOCOL).members(PARTITION))
+    members = labels_of.partitions(PROTOCOL).members(PARTITION)
     labels = {r: labels_of.read(PROTOCOL, r) for r in members if r in labels_of.recordings(PROTOCOL)}
     plot_circumplex(plots / "circumplex.png", run, PARTITION, labels)
-    shown = next(iter(labels))
+    shown = _median_recording(run, labels)
     plot_traces(plots / "traces.png", shown, run, PARTITION, labels[shown])
     return [f"table: {root}/results.json; plots of {best.label}: {plots}/"]
+
+
+def _median_recording(run: Path, labels: dict[str, Labels]) -> str:
+    """The recording whose own CCC is the median: neither the showpiece nor the failure."""
+
+    def own(recording: str) -> float:
+        _, pred = read_predictions(run, PARTITION, recording)
+        return ccc_va(pred, labels[recording].va, labels[recording].labelled).mean
+
+    ranked = sorted(labels, key=own)
+    return ranked[len(ranked) // 2]

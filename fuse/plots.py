@@ -44,7 +44,7 @@ def plot_traces(path: Path, recording: str, run: Path, partition: str, labels: L
             axes[row].set(ylabel=name, ylim=(-1.05, 1.05), title=f"{name}, CCC of this recording {score:.2f}")
             axes[row].title.set(fontsize=9, ha="left", x=0.0)
         axes[1].set_xlabel("time in the video (s)")
-        axes[0].legend(loc="lower right", ncols=2, frameon=False)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
         figure.suptitle(f"{recording} ({partition}), {run.name}", fontsize=10, x=0.01, ha="left")
         figure.savefig(path)
 
@@ -52,7 +52,7 @@ def plot_traces(path: Path, recording: str, run: Path, partition: str, labels: L
 def plot_circumplex(path: Path, run: Path, partition: str, labels: dict[str, Labels]) -> None:
     """All labelled frames of a partition in the plane of valence and arousal: annotated beside predicted."""
     with style.context(_STYLE):
-        figure = Figure(figsize=(8, 4.2), layout="constrained")
+        figure = Figure(figsize=(8, 4.6), layout="constrained")
         axes = figure.subplots(1, 2, sharex=True, sharey=True)
         for recording, label in labels.items():
             _, pred = read_predictions(run, partition, recording)
@@ -69,7 +69,10 @@ def _circumplex_axes(ax: Axes, title: str) -> None:
     ax.plot(np.cos(angle), np.sin(angle), color="#bbbbbb", lw=0.8)
     ax.axhline(0, color="#bbbbbb", lw=0.8)
     ax.axvline(0, color="#bbbbbb", lw=0.8)
-    ax.set(xlabel="valence", ylabel="arousal", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal", title=title)
+    ticks = (-1, -0.5, 0, 0.5, 1)
+    ax.set(xlabel="valence", ylabel="arousal", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), xticks=ticks, yticks=ticks)
+    ax.set_title(title, fontsize=9)
+    ax.set_box_aspect(1)
 
 
 def plot_ablation(path: Path, rows: Sequence[RowResult], partition: str) -> None:
@@ -87,5 +90,5 @@ def plot_ablation(path: Path, rows: Sequence[RowResult], partition: str) -> None
         ax.axvline(0, color=ANNOTATED, lw=0.8)
         ax.set_xlabel(f"mean CCC of valence and arousal on {partition}; dots are seeds")
         handles = [matplotlib.patches.Patch(color=c, label=n) for c, n in ((PREDICTED, "raw"), (SECOND, "smoothed"))]
-        ax.legend(handles=handles, loc="lower right", frameon=False)
+        figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False)
         figure.savefig(path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.table import Table
 
 from fuse.ablate import RowResult, Summary
@@ -15,7 +16,8 @@ def _spread(s: Summary) -> str:
 def ablation_table(rows: Sequence[RowResult], partition: str) -> Table:
     """Raw CCC of valence, arousal and their mean, the mean after smoothing, size and time; the best mean in bold."""
     seeds = len(rows[0].folders)
-    table = Table(title=f"CCC on {partition}, mean over {seeds} seed{'s' if seeds > 1 else ''}", title_justify="left")
+    title = f"CCC on {partition}, mean{' ± std' if seeds > 1 else ''} over {seeds} seed{'s' if seeds > 1 else ''}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for name in ("valence", "arousal", "mean", "smoothed", "params", "s/run"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -37,7 +39,7 @@ def ablation_table(rows: Sequence[RowResult], partition: str) -> Table:
 def run_table(result: RunResult) -> Table:
     """One run: a row for each partition and way of scoring."""
     title = f"{result.head} on {', '.join(result.streams)}, seed {result.seed}: CCC"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("partition", "scored", "valence", "arousal", "mean"):
         table.add_column(name, justify="right" if name in ("valence", "arousal", "mean") else "left")
     for partition, e in result.evaluations.items():

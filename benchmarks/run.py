@@ -1,0 +1,173 @@
+"""Ratios of two things side by side in one run; ``make bench``. Figures are also saved as JSON.
+
+Absolute times mean little on shared machines, so every line pairs ours with a floor or with the usual way, in turns,
+and prints the ratio of medians. Results: ``benchmarks/results/latest.json`` and a dated file beside it.
+"""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+import zarr
+
+from cache.records import Aligned, StreamSpec, Timeline
+from cache.store import FeatureCache
+from fuse.batch import HeadInputs
+from fuse.heads import HEADS
+
+TOP = Path(__file__).parent
+DIMS, WINDOW, FRAMES = (1024, 768, 768), 300, 4000
+
+
+def paired(ours: Callable[[], object], other: Callable[[], object], rounds: int = 9) -> float:
+    """Median time of ours over median time of other, run in turns after one warm-up each."""
+    ours(), other()
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for slot, call in zip(times, (ours, other), strict=True):
+            start = time.perf_counter()
+            call()
+            slot.append(time.perf_counter() - start)
+    return median(times[0]) / median(times[1])
+
+
+def make_cache(root: Path) -> FeatureCache:
+    """Six recordings of three streams of random features, 2.7 minutes each at 25 frames a second."""
+    cache, rng = FeatureCache.create(root, "bench"), np.random.default_rng(0)
+    specs = [cache.declare(f"s{i}", "visual", d, {"i": i}, {}) for i, d in enumerate(DIMS)]
+    timeline = Timeline(np.arange(FRAMES) / 25, FRAMES / 25)
+    for recording in range(6):
+        cache.write_timeline(f"r{recording}", timeline)
+        for spec in specs:
+            values = rng.standard_normal((FRAMES, spec.dim), np.float32)
+            cache.write(spec.key, f"r{recording}", Aligned(values, np.ones(FRAMES, bool)))
+    return cache
+
+
+def read_windows(cache: FeatureCache) -> dict[str, float]:
+    """Warm random windows of three streams, against a copy from RAM and against zarr's own slicing."""
+    readers = [cache.reader(k) for k in cache.stream_keys()]
+    ram = [{r: reader.recording(r)[0].copy() for r in reader.folders} for reader in readers]
+    arrays = [{r: zarr.open_array(f / "values", mode="r") for r, f in reader.folders.items()} for reader in readers]
+    rng = np.random.default_rng(1)
+    picks = [(f"r{rng.integers(6)}", int(rng.integers(FRAMES - WINDOW))) for _ in range(100)]
+    buffers = [np.empty((WINDOW, reader.recording("r0")[0].shape[1]), np.float16) for reader in readers]
+
+    def copy_each(window: Callable[[int, str, slice], np.ndarray], count: int) -> None:
+        for recording, start in picks[:count]:
+            for i, buffer in enumerate(buffers):
+                buffer[:] = window(i, recording, slice(start, start + WINDOW))
+
+    def ours(count: int) -> None:
+        copy_each(lambda i, r, s: readers[i].window(r, s), count)
+
+    return {
+        "warm random window / RAM copy": paired(
+            lambda: ours(100), lambda: copy_each(lambda i, r, s: ram[i][r][s], 100)
+        ),
+        "zarr slicing / warm random window": 1
+        / paired(lambda: ours(20), lambda: copy_each(lambda i, r, s: arrays[i][r][s], 20)),
+    }
+
+
+def commit(cache: FeatureCache, root: Path) -> dict[str, float]:
+    """Committing a recording of 10 minutes against writing and syncing its bytes as one raw file."""
+    frames = 15_000
+    values = np.random.default_rng(2).standard_normal((frames, 1024), np.float32)
+    half, present = values.astype(np.float16), np.ones(frames, bool)
+    counter = iter(range(10_000))
+    cache.write_timeline("long", Timeline(np.arange(frames) / 25, frames / 25))
+
+    def ours() -> None:
+        spec = cache.declare("c", "visual", 1024, {"n": next(counter)}, {})
+        cache.write(spec.key, "long", Aligned(values, present))
+
+    def raw() -> None:
+        with open(root / f"raw{next(counter)}", "wb") as file:
+            file.write(half.data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    return {"raw write with fsync / commit of a recording": 1 / paired(ours, raw, rounds=5)}
+
+
+def jca_step() -> dict[str, float]:
+    """One training step of JCA (B 64, L 8, two streams of 512) against the equations looped over samples."""
+    streams = (StreamSpec("v", "visual", 512), StreamSpec("a", "audio", 512))
+    cls = HEADS.get("jca")
+    head = cls(HeadInputs(streams, 8), cls.Config())
+    x = {s.name: torch.randn(64, 8, 512) for s in streams}
+    present = {s.name: torch.ones(64, 8, dtype=torch.bool) for s in streams}
+    real = torch.ones(64, 8, dtype=torch.bool)
+
+    def step(batches: list[slice]) -> None:
+        head.zero_grad(set_to_none=True)
+        outs = [head({m: v[b] for m, v in x.items()}, {m: v[b] for m, v in present.items()}, real[b]) for b in batches]
+        torch.cat(outs).square().mean().backward()
+
+    each = [slice(i, i + 1) for i in range(64)]
+    return {"JCA per-sample loop / batched step": 1 / paired(lambda: step([slice(None)]), lambda: step(each))}
+
+
+def no_op_start() -> dict[str, float]:
+    """Whole processes: ``--help`` against a bare interpreter that imports nothing."""
+    cli = [sys.executable, str(TOP.parent / "cli.py"), "--help"]
+    bare = [sys.executable, "-c", "pass"]
+
+    def run(command: list[str]) -> None:
+        subprocess.run(command, check=True, capture_output=True)
+
+    return {"cli.py --help / bare interpreter": paired(lambda: run(cli), lambda: run(bare))}
+
+
+#: name: (target, which side is better). None where no target is set.
+TARGETS: dict[str, tuple[float | None, str]] = {
+    "warm random window / RAM copy": (1.2, "lower"),
+    "zarr slicing / warm random window": (15.0, "higher"),
+    "raw write with fsync / commit of a recording": (0.8, "higher"),
+    "JCA per-sample loop / batched step": (4.0, "higher"),
+    "cli.py --help / bare interpreter": (None, "lower"),
+}
+
+
+def main() -> None:
+    """Run everything, print a table, save the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        cache = make_cache(Path(folder) / "cache")
+        values = read_windows(cache) | commit(cache, Path(folder)) | jca_step() | no_op_start()
+    results = []
+    for name, value in values.items():
+        target, better = TARGETS[name]
+        met = None if target is None else value <= target if better == "lower" else value >= target
+        results.append({"name": name, "value": round(value, 3), "target": target, "better": better, "met": met})
+        goal = (
+            ""
+            if target is None
+            else f"target {'<=' if better == 'lower' else '>='} {target}: {'met' if met else 'not met'}"
+        )
+        print(f"{name:<48}{value:>8.2f}   {goal}")
+    save(results)
+
+
+def save(results: list[dict[str, object]]) -> None:
+    """Write latest.json and a dated file that names the machine."""
+    out = TOP / "results"
+    out.mkdir(exist_ok=True)
+    (out / "latest.json").write_text(json.dumps(results, indent=2) + "\n")
+    machine = {"system": platform.platform(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    dated = {"date": datetime.date.today().isoformat(), "machine": machine, "results": results}
+    (out / f"{dated['date']}-cpu.json").write_text(json.dumps(dated, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -26,19 +26,30 @@ app.add_typer(cache_app, name="cache")
 
 INTERRUPTED, SOME_FAILED = 130, 3
 
-Dataset = Annotated[str | None, typer.Option(help="Corpus: see [b]list datasets[/b].")]
-Root = Annotated[Path | None, typer.Option(help="Where the corpus lies. Default: data/DATASET.")]
-CacheDir = Annotated[Path | None, typer.Option("--cache", help="Feature cache. Default: var/cache/DATASET.")]
+Dataset = Annotated[str | None, typer.Option(help="Corpus: see [b]list datasets[/b].", metavar="NAME")]
+Root = Annotated[Path | None, typer.Option(help="Where the corpus lies. Default: data/DATASET.", metavar="DIR")]
+CacheDir = Annotated[
+    Path | None, typer.Option("--cache", metavar="DIR", help="Feature cache. Default: var/cache/DATASET.")
+]
 Names = list[str] | None
-Visual = Annotated[Names, typer.Option(help="Visual streams, comma-separated or repeated; [b]none[/b] for none.")]
-Audio = Annotated[Names, typer.Option(help="Audio streams, likewise.")]
-Text = Annotated[Names, typer.Option(help="Text streams, likewise.")]
-Recipe = Annotated[Path | None, typer.Option("--recipe", help="TOML file (or a shipped name), below the flags.")]
-Set = Annotated[Names, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. swin.precision=bf16.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. Default: auto.")]
+Visual = Annotated[
+    Names, typer.Option(metavar="NAMES", help="Visual streams, comma-separated or repeated; [b]none[/b] for none.")
+]
+Audio = Annotated[Names, typer.Option(metavar="NAMES", help="Audio streams, likewise.")]
+Text = Annotated[Names, typer.Option(metavar="NAMES", help="Text streams, likewise.")]
+Recipe = Annotated[
+    Path | None, typer.Option("--recipe", help="TOML file (or a shipped name), below the flags.", metavar="FILE")
+]
+Set = Annotated[
+    Names, typer.Option("--set", metavar="KEY=VALUE", help="An encoder's option, e.g. swin.precision=bf16.")
+]
+SetTrain = Annotated[Names, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. lr=1e-4, options.k=16.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. Default: auto.", metavar="NAME")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Plugin = Annotated[list[Path] | None, typer.Option(help="Python file that registers a head of your own (it runs).")]
+Plugin = Annotated[
+    list[Path] | None, typer.Option(metavar="FILE", help="Python file that registers a head of your own (it runs).")
+]
 
 
 def command(group: typer.Typer, name: str) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
@@ -165,7 +176,7 @@ def train_fusion(
     plugin: Plugin = None,
     device: Device = None,
     recipe: Recipe = None,
-    set_: Set = None,
+    set_: SetTrain = None,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -176,20 +187,16 @@ def train_fusion(
     Example: python cli.py train-fusion --head maven --visual swin --audio hubert --seed 1
     """
     from cache.find import find_cache
-    from cache.recipe import build, find_recipe, merge, parse_sets
-    from fuse.recipe import TrainRecipe
+    from cache.recipe import merge, parse_sets
+    from fuse.recipe import train_recipe
     from fuse.report import run_table
     from fuse.train import run_train
 
     streams = [s for names in map(_split, (visual, audio, text)) for s in names or []]
     given = {"head": head, "streams": streams or None, "seed": seed, "epochs": epochs, "tokens": tokens}
     given |= {"stride": stride, "loss": loss, "device": device, "plugins": plugin}
-    shipped = find_recipe(recipe, Path(__file__).parent / "fuse" / "recipes")
-    data = merge(shipped.get("train", shipped), given, parse_sets(set_ or []))
-    if "head" not in data:
-        raise typer.BadParameter("give --head NAME: python cli.py list heads")
-    data = merge({"cache": find_cache(cache, dataset)}, data)
-    result = run_train(build(TrainRecipe, data), quiet=quiet)
+    resolved = train_recipe(find_cache(cache, dataset), recipe, merge(given, parse_sets(set_ or [])))
+    result = run_train(resolved, quiet=quiet)
     _print(result, json_, run_table(result), f"saved in {result.folder}")
 
 
@@ -200,7 +207,7 @@ def ablate(
     cache: CacheDir = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds 0..N-1 of every row.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes, one thread each.")] = None,
-    set_: Set = None,
+    set_: SetTrain = None,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -35,12 +35,16 @@ class Row:
 
 @dataclass(frozen=True)
 class AblateRecipe:
-    """Rows x seeds 0..seeds-1. ``train`` holds settings shared by all rows; workers: processes, one thread each."""
+    """Rows x seeds 0..seeds-1; workers are processes with one thread each.
+
+    train: settings shared by all rows; heads: settings by head over them; a row's own ``set`` over both.
+    """
 
     cache: Path
     rows: tuple[Row, ...]
     runs: Path = Path("var/runs")
     train: dict[str, Any] = field(default_factory=dict)
+    heads: dict[str, dict[str, Any]] = field(default_factory=dict)
     seeds: int = 3
     workers: int = 1
     partition: str = "test"
@@ -94,7 +98,9 @@ def run_ablate(recipe: AblateRecipe, *, quiet: bool = False) -> list[RowResult]:
 
 def _train_recipe(recipe: AblateRecipe, row: Row, seed: int) -> TrainRecipe:
     own = {"head": row.head, "streams": row.streams, "cache": recipe.cache, "runs": recipe.runs, "seed": seed}
-    return build(TrainRecipe, merge(recipe.train, row.set, own), where=f"row {row.label!r}")
+    return build(
+        TrainRecipe, merge(recipe.train, recipe.heads.get(row.head, {}), row.set, own), where=f"row {row.label!r}"
+    )
 
 
 def _all(recipes: list[TrainRecipe], workers: int) -> Iterator[RunResult]:

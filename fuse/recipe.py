@@ -1,18 +1,23 @@
 """What one run of stage two is: the recipe as given, and what the head's own protocol fills in."""
 
 import dataclasses
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from cache.errors import CacheError, UsageError
 from cache.fingerprint import fingerprint
-from cache.recipe import build, to_plain
+from cache.recipe import build, find_recipe, merge, to_plain
 from cache.records import StreamSpec
+from cache.registry import load_plugin
 from cache.store import FeatureCache
 from fuse.batch import HeadInputs
 from fuse.heads import HEADS, Head
 from fuse.heads._base import Protocol
+
+log = logging.getLogger("affuse")
+SHIPPED = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,28 @@ class TrainRecipe:
     device: str = "auto"
     smooth: int = 25
     permute_labels: bool = False
+
+
+def train_recipe(cache_root: Path, recipe: Path | None, given: dict[str, Any]) -> TrainRecipe:
+    """The head's protocol < the recipe's ``[train]`` < its ``[heads.<head>]`` < what was given.
+
+    Without a recipe the one shipped for the cache's corpus is taken, if there is one, and said so;
+    ``--recipe none`` keeps the head's published protocol. Raises UsageError where no head is named.
+    """
+    if recipe is None:
+        dataset = FeatureCache(cache_root).dataset
+        recipe = Path(dataset) if (SHIPPED / f"{dataset}.toml").is_file() else None
+        if recipe:
+            log.warning("settings of the shipped recipe %r; --recipe none is the head's published protocol", dataset)
+    data = {} if recipe is None or recipe == Path("none") else find_recipe(recipe, SHIPPED)
+    head = given.get("head") or data.get("train", {}).get("head")
+    if not head:
+        raise UsageError("no head is named", hint="give --head NAME; python cli.py list heads")
+    for plugin in given.get("plugins") or []:
+        load_plugin(plugin)
+    HEADS.get(head)
+    own = data.get("heads", {}).get(head, {})
+    return build(TrainRecipe, merge({"cache": cache_root}, data.get("train", {}), own, given))
 
 
 def protocol_of(recipe: TrainRecipe) -> Protocol:

@@ -196,3 +196,22 @@ def test_info_of_a_commit_has_no_clock_of_the_wall(light_encoders, media, manife
         trees.append({str(p.relative_to(tmp_path / name)): p.read_bytes() for p in files})
     assert trees[0] == trees[1]
     assert json.loads(trees[0]["zarr.json"])["attributes"]["affuse"]["dataset"] == "manifest"
+
+
+@pytest.mark.slow
+def test_flash_and_beep_meet_within_half_a_frame_through_the_real_encoders(media, manifest, tmp_path):
+    """Micro Swin and HuBERT: how far their rows are from the clip's usual row tells where flash and beep are."""
+    pts = np.arange(100) / 25
+    sound = beep(4.2, pts[50], 0.4)
+    path = media(tmp_path / "clip.mp4", pts, picture=flash_at(range(50, 60)), sound=sound)
+    micro = {"size": "micro", "weights": "random:0"}
+    data = {"dataset": "manifest", "root": manifest(clip={"video": path}), "cache": tmp_path / "cache", "text": []}
+    run_extract(extract_recipe({**data, "swin": micro, "hubert": micro}), quiet=True)
+
+    def centre(name):
+        rows = stream(tmp_path / "cache", name, "clip").values
+        change = np.linalg.norm(rows - np.median(rows, axis=0), axis=1)
+        inside = change > change.max() / 2
+        return (np.flatnonzero(inside) / 25).mean()
+
+    assert abs(centre("swin") - centre("hubert")) <= 0.02

@@ -12,7 +12,8 @@ import torch
 from cache.errors import UsageError
 from cache.records import StreamSpec
 from fuse.batch import HeadInputs
-from fuse.heads.maven import Maven, additive_attention, attend, polar_to_va, va_to_polar
+from fuse.heads._additive import additive_attention
+from fuse.heads.maven import Maven, attend, polar_to_va, va_to_polar
 from fuse.losses import LOSSES
 
 B, T = 2, 7

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -228,3 +230,15 @@ def test_a_bad_row_stops_an_ablation_before_it_trains(toy_cache, tmp_path):
     data = {"cache": toy_cache.root, "rows": [{"label": "x", "head": "concat", "set": {"epohs": 2}}]}
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
         run_ablate(build(AblateRecipe, data), quiet=True)
+
+
+@pytest.mark.slow
+def test_the_readmes_head_passes_the_contract_tests(tmp_path):
+    top = Path(__file__).parents[2]
+    code = (top / "README.md").read_text().split("```python\n# my_head.py\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 20
+    (tmp_path / "my_head.py").write_text(code)
+    command = [sys.executable, "-m", "pytest", "--plugin", tmp_path / "my_head.py", "tests/fuse", "-k", "gated"]
+    result = subprocess.run([*command, "-p", "no:cacheprovider"], cwd=top, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert " passed" in result.stdout

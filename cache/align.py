@@ -5,6 +5,7 @@ each row held. Frame i is on screen during ``[edges[i], edges[i+1])``. A frame t
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from cache.errors import DataError, UsageError
 from cache.records import Aligned, Annotation, Labels, Timeline, Track
 
-TOUCH_S = 1e-6  # overlaps shorter than a microsecond are rounding, not time
+TOUCH_S = 1e-9  # overlaps shorter than a nanosecond are rounding, not time
 _FRAMES_AT_ONCE = 4096
 
 
@@ -29,16 +30,28 @@ def align(track: Track, timeline: Timeline, policy: str = "overlap") -> Aligned:
     track = Track(track.spans[order], track.values[order])
     values = np.zeros((len(timeline), track.values.shape[1]), np.float32)
     present = np.zeros(len(timeline), bool)
-    for frames, frame, row, weight in _touching(track.spans, timeline.edges):
-        POLICIES[policy](track, timeline, frame, row, weight, values)
-        present[frames] = np.bincount(frame - frames.start, minlength=frames.stop - frames.start) > 0
+    for frames, pairs in _touching(track.spans, timeline.edges):
+        POLICIES[policy](track, timeline, pairs, values)
+        present[frames] = np.bincount(pairs.frame - frames.start, minlength=frames.stop - frames.start) > 0
     return Aligned(values, present)
 
 
-def _touching(
-    spans: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]
-) -> Iterator[tuple[slice, npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]]:
-    """Pairs (frame, row) that share time, with the seconds they share, ordered by frame; a block of frames a turn."""
+@dataclass(frozen=True)
+class Pairs:
+    """Frames and rows that share time, ordered by frame. frame, row: i64[P]; shared: f64[P], seconds."""
+
+    frame: npt.NDArray[np.intp]
+    row: npt.NDArray[np.intp]
+    shared: npt.NDArray[np.float64]
+
+    @property
+    def first(self) -> npt.NDArray[np.intp]:
+        """Where each touched frame's pairs begin."""
+        return np.flatnonzero(np.r_[True, np.diff(self.frame) > 0]) if len(self.frame) else np.empty(0, np.intp)
+
+
+def _touching(spans: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> Iterator[tuple[slice, Pairs]]:
+    """The pairs of a block of frames at a time, so that memory does not grow with the recording."""
     reach = np.maximum.accumulate(spans[:, 1]) if len(spans) else spans[:, 1]
     for start in range(0, len(edges) - 1, _FRAMES_AT_ONCE):
         frames = slice(start, min(start + _FRAMES_AT_ONCE, len(edges) - 1))
@@ -49,65 +62,45 @@ def _touching(
         row = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
         shared = np.minimum(spans[row, 1], edges[frame + 1]) - np.maximum(spans[row, 0], edges[frame])
         keep = shared > TOUCH_S
-        yield frames, frame[keep], row[keep], shared[keep]
+        yield frames, Pairs(frame[keep], row[keep], shared[keep])
 
 
-def _first_of_frame(frame: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    return np.flatnonzero(np.r_[True, np.diff(frame) > 0]) if len(frame) else np.empty(0, np.intp)
-
-
-def _overlap(
-    track: Track,
-    timeline: Timeline,
-    frame: npt.NDArray[np.intp],
-    row: npt.NDArray[np.intp],
-    weight: npt.NDArray[np.float64],
-    out: npt.NDArray[np.float32],
-) -> None:
-    first = _first_of_frame(frame)
+def _overlap(track: Track, timeline: Timeline, pairs: Pairs, out: npt.NDArray[np.float32]) -> None:
+    first = pairs.first
     if len(first):
-        total = np.add.reduceat(weight, first)
-        share = weight / np.repeat(total, np.diff(np.r_[first, len(frame)]))  # exactly 1 where one row fills the frame
-        out[frame[first]] = np.add.reduceat(track.values[row] * share[:, None], first, axis=0)
+        total = np.add.reduceat(pairs.shared, first)
+        count = np.diff(np.r_[first, len(pairs.frame)])
+        share = pairs.shared / np.repeat(total, count)  # exactly 1 where one row fills the frame
+        out[pairs.frame[first]] = np.add.reduceat(track.values[pairs.row] * share[:, None], first, axis=0)
 
 
-def _nearest(
-    track: Track,
-    timeline: Timeline,
-    frame: npt.NDArray[np.intp],
-    row: npt.NDArray[np.intp],
-    weight: npt.NDArray[np.float64],
-    out: npt.NDArray[np.float32],
-) -> None:
-    middle = (timeline.edges[frame] + timeline.edges[frame + 1]) / 2
-    order = np.lexsort((np.abs(track.spans[row].mean(axis=1) - middle), frame))
-    best = order[_first_of_frame(frame[order])]
-    out[frame[best]] = track.values[row[best]]
+def _nearest(track: Track, timeline: Timeline, pairs: Pairs, out: npt.NDArray[np.float32]) -> None:
+    away = np.abs(track.spans[pairs.row].mean(axis=1) - _middles(timeline, pairs.frame))
+    order = np.lexsort((away, pairs.frame))  # frames stay in place, each one's nearest row comes first
+    out[pairs.frame[pairs.first]] = track.values[pairs.row[order[pairs.first]]]
 
 
-def _linear(
-    track: Track,
-    timeline: Timeline,
-    frame: npt.NDArray[np.intp],
-    row: npt.NDArray[np.intp],
-    weight: npt.NDArray[np.float64],
-    out: npt.NDArray[np.float32],
-) -> None:
-    touched = frame[_first_of_frame(frame)]
+def _linear(track: Track, timeline: Timeline, pairs: Pairs, out: npt.NDArray[np.float32]) -> None:
+    touched = pairs.frame[pairs.first]
     if not len(touched):
         return
     middles = track.spans.mean(axis=1)
     order = np.argsort(middles, kind="stable")
     middles, values = middles[order], track.values[order]
-    at = (timeline.edges[touched] + timeline.edges[touched + 1]) / 2
-    right = np.clip(np.searchsorted(middles, at), 1, max(len(middles) - 1, 1))
-    left, right = right - 1, np.minimum(right, len(middles) - 1)
+    at = _middles(timeline, touched)
+    right = np.minimum(np.searchsorted(middles, at), len(middles) - 1)
+    left = np.maximum(right - 1, 0)
     gap = np.maximum(middles[right] - middles[left], TOUCH_S)
     share = np.clip((at - middles[left]) / gap, 0.0, 1.0)[:, None]
     out[touched] = values[left] * (1 - share) + values[right] * share
 
 
-POLICIES: dict[str, Callable[..., None]] = {"overlap": _overlap, "linear": _linear, "nearest": _nearest}
+def _middles(timeline: Timeline, frame: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    return (timeline.edges[frame] + timeline.edges[frame + 1]) / 2
+
+
+Policy = Callable[[Track, Timeline, Pairs, npt.NDArray[np.float32]], None]
+POLICIES: dict[str, Policy] = {"overlap": _overlap, "linear": _linear, "nearest": _nearest}
 
 
 def align_labels(annotation: Annotation, timeline: Timeline, recording: str = "") -> Labels:

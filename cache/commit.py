@@ -95,10 +95,10 @@ def sweep(root: Path) -> None:
     for leftover in staging.iterdir():
         host, pid, *_ = [*leftover.name.split("~"), ""]
         if host == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(leftover, ignore_errors=True)
-            leftover.unlink(missing_ok=True) if leftover.is_file() else None
-    with contextlib.suppress(OSError):
-        staging.rmdir()
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:

@@ -101,13 +101,18 @@ class VideoFile:
         return max(films, key=lambda s: (s.width * s.height, -s.index))
 
     def _note_time(self, frame: "av.VideoFrame") -> bool:
-        time = frame.time
+        time = _shown_at(frame)
         last = self._pts[-1] if self._pts else -np.inf
         late = time is None or time <= last
-        self._pts.append((last + _NUDGE_S if self._pts else 0.0) if late else float(time))
+        self._pts.append((last + _NUDGE_S if self._pts else 0.0) if late else time)
         if frame.duration and frame.time_base:
             self._end = self._pts[-1] + float(frame.duration * frame.time_base)
         return bool(late)
+
+
+def _shown_at(frame: "av.VideoFrame") -> float | None:
+    """Presentation time in seconds, where the container gives one."""
+    return None if frame.time is None else float(frame.time)
 
 
 def _spans(edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

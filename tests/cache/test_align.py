@@ -23,7 +23,7 @@ def brute_force(track, timeline):
     present = np.zeros(len(timeline), bool)
     for i, (a, b) in enumerate(zip(timeline.edges[:-1], timeline.edges[1:], strict=True)):
         shared = [max(0.0, min(b, e) - max(a, s)) for s, e in track.spans]
-        shared = np.array([s if s > 1e-6 else 0.0 for s in shared])
+        shared = np.array([s if s > 1e-9 else 0.0 for s in shared])
         if shared.sum() > 0:
             present[i] = True
             values[i] = shared @ track.values / shared.sum()
@@ -154,3 +154,11 @@ def test_timed_labels_are_interpolated_at_pts_and_gaps_stay_unlabelled():
     inside = (timeline.pts > 1.9 + 1e-6) & (timeline.pts < 2.1 - 1e-6)
     assert not labels.labelled[inside].any()
     assert labels.labelled[~inside].all()
+
+
+def test_pitfall_5_frames_nudged_apart_by_a_microsecond_keep_their_rows():
+    timeline = Timeline(np.array([0.0, 0.04, 0.040001, 0.08]), 0.12)
+    spans = np.stack([timeline.edges[:-1], timeline.edges[1:]], 1)
+    out = align(Track(spans, np.arange(4, dtype=np.float32)[:, None]), timeline)
+    assert out.present.all()
+    assert out.values[:, 0].tolist() == [0, 1, 2, 3]

@@ -22,7 +22,7 @@ import extract.streams
 extract.streams.torch_device = lambda name: None
 ENCODERS._classes.update(light.LIGHT)
 push = light.Brightness.push
-light.Brightness.push = lambda self, block: (time.sleep(0.1), push(self, block))[1]
+light.Brightness.push = lambda self, block: (time.sleep(0.05), push(self, block))[1]
 print("ready", flush=True)
 recipe = {{"dataset": "manifest", "root": sys.argv[1], "cache": sys.argv[2], "visual": ["brightness"],
           "audio": ["loudness"], "text": ["length"]}}
@@ -76,4 +76,4 @@ def test_pitfall_11_killed_at_20_random_moments_the_cache_is_the_uninterrupted_o
     for cut in range(4):
         assert extract(driver, corpus, tmp_path / f"cut{cut}")[0] == 0
         assert contents(tmp_path / f"cut{cut}") == contents(tmp_path / "whole")
-        assert not (tmp_path / f"cut{cut}" / ".staging").exists()
+        assert not any((tmp_path / f"cut{cut}" / ".staging").iterdir())

@@ -157,3 +157,15 @@ def test_pitfall_8_crops_belong_to_the_frame_of_their_number(tmp_path):
     (block,) = crop_blocks(tmp_path, timeline)
     assert [int(p[0, 0, 0]) for p in block.rgb] == [1, 2, 5, 10]
     np.testing.assert_allclose(block.spans[:, 0], np.array([0, 1, 4, 9]) / 25)
+
+
+def test_pitfall_5_times_that_do_not_increase_keep_every_frame(media, tmp_path, monkeypatch):
+    path = media(tmp_path / "a.mp4", CFR)
+    video = VideoFile(path)
+    times = iter([0.0, 0.04, 0.04, 0.02, 0.12, None, 0.2])
+    monkeypatch.setattr("extract.media._shown_at", lambda frame: next(times, frame.time))
+    timeline = video.read_times()
+    assert len(timeline) == 50
+    assert (np.diff(timeline.pts) > 0).all()
+    np.testing.assert_allclose(timeline.pts[:7], [0, 0.04, 0.04, 0.04, 0.12, 0.12, 0.2], atol=5e-6)
+    assert video.info["repaired_times"] == 3

@@ -4,6 +4,7 @@ Whatever a recording lacks (sound, transcript, faces) gives a stream that is abs
 look like data. Whatever is there but cannot be read is an error of this recording alone.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,15 @@ from extract.transcripts import read_transcript
 NOMINAL_FPS = 25.0  # the clock of a recording without video
 
 
-def extract_recording(recording: Recording, streams: list[Stream], cache: FeatureCache) -> None:
+@dataclass(frozen=True)
+class Outcome:
+    """What a user should know of one recording: remarks on its media, and the streams that are absent throughout."""
+
+    remarks: list[str]
+    absent: list[str]
+
+
+def extract_recording(recording: Recording, streams: list[Stream], cache: FeatureCache) -> Outcome:
     """Commit the timeline of one recording and these streams of it."""
     visual = [s for s in streams if s.spec.modality == "visual"]
     timeline, tracks = _see(recording, visual, cache)
@@ -30,11 +39,24 @@ def extract_recording(recording: Recording, streams: list[Stream], cache: Featur
             tracks[stream.spec.key] = _listen(recording, stream)
         elif stream.spec.modality == "text":
             tracks[stream.spec.key] = _read(recording, stream)
+    absent = []
     for stream in streams:
         track = tracks[stream.spec.key]
         aligned = align(track, timeline, stream.align)
         info = {"rows": len(track), "absent_frames": int((~aligned.present).sum())}
         cache.write(stream.spec.key, recording.id, aligned, info, dtype=stream.dtype)
+        absent += [] if aligned.present.any() else [stream.spec.key]
+    return Outcome(_remarks(recording.id, cache), absent)
+
+
+def _remarks(recording: str, cache: FeatureCache) -> list[str]:
+    info = cache.timeline_info(recording) or {}
+    remarks = {
+        "damaged_packets": "damaged packets were skipped",
+        "repaired_times": "frame times did not increase and were moved by a microsecond",
+    }
+    found = [f"{recording}: {info[k]} {what}" for k, what in remarks.items() if info.get(k)]
+    return found + ([f"{recording}: no video, so its frames are nominal"] if info.get("clock") == "nominal" else [])
 
 
 def _see(recording: Recording, visual: list[Stream], cache: FeatureCache) -> tuple[Timeline, dict[str, Track]]:

@@ -6,6 +6,7 @@ frames whose time does not increase are kept and nudged by a microsecond so that
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from extract.blocks import FrameBlock, Waveform
 DECODER = "pyav-1"  # part of every fingerprint: raise it when the same file would give other frames, times or samples
 FRAMES_AT_ONCE = 64
 _NUDGE_S = 1e-6
+_DAMAGED_AT_MOST = 10_000  # a demuxer that fails for ever must not hold the run
 _AUDIO_GAP_S = 0.02  # sound whose time jumps by more than this is moved to where it belongs
 
 
@@ -34,6 +36,30 @@ def open_media(path: Path) -> "av.container.InputContainer":
         size = path.stat().st_size if path.is_file() else 0
         cause = "the file is empty" if path.is_file() and not size else _cause(error)
         raise DataError(f"{path} cannot be opened as media: {cause}") from error
+
+
+@dataclass
+class Damage:
+    """How many packets of a stream could not be read or decoded."""
+
+    packets: int = 0
+
+
+def _decode(container: "av.container.InputContainer", stream: Any, damage: Damage) -> Iterator[Any]:
+    """Frames of one stream in order of presentation. A damaged packet is counted and skipped; a broken end ends."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            frames = packet.decode() if packet is not None else None
+        except av.FFmpegError:
+            damage.packets += 1
+            if damage.packets > _DAMAGED_AT_MOST:
+                return
+            continue
+        if frames is None:
+            return
+        yield from frames
 
 
 def _cause(error: Exception) -> str:
@@ -80,19 +106,13 @@ class VideoFile:
             stream.thread_type = "AUTO"
             fps = float(stream.average_rate) if stream.average_rate else 0.0
             self.info = {"stream": stream.index, "codec": stream.codec_context.name, "fps": fps}
-            repaired = damaged = 0
-            for packet in container.demux(stream):
-                try:
-                    frames = packet.decode()
-                except av.FFmpegError:
-                    damaged += 1
-                    continue
-                for frame in frames:
-                    repaired += self._note_time(frame)
-                    yield frame
+            repaired, damage = 0, Damage()
+            for frame in _decode(container, stream, damage):
+                repaired += self._note_time(frame)
+                yield frame
         if not self._pts:
-            raise DataError(f"{self.path}: no frame could be decoded ({damaged} damaged packets)")
-        self.info |= {"repaired_times": repaired, "damaged_packets": damaged}
+            raise DataError(f"{self.path}: no frame could be decoded ({damage.packets} damaged packets)")
+        self.info |= {"repaired_times": repaired, "damaged_packets": damage.packets}
 
     def _largest(self, container: "av.container.InputContainer") -> "av.VideoStream":
         films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
@@ -136,21 +156,16 @@ def read_waveform(path: Path, rate: int) -> Waveform | None:
             return None
         native, start, pieces = int(stream.rate), 0.0, []
         have = 0
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                continue
-            for frame in frames:
-                samples = _mono(frame)
-                if not pieces:
-                    start = frame.time or 0.0
-                missing = _out_of_place(frame, start, native, have)
-                if missing > 0:
-                    pieces.append(np.zeros(missing, np.float32))
-                samples = samples[-missing:] if missing < 0 else samples
-                pieces.append(samples)
-                have += max(missing, 0) + len(samples)
+        for frame in _decode(container, stream, Damage()):
+            samples = _mono(frame)
+            if not pieces:
+                start = frame.time or 0.0
+            missing = _out_of_place(frame, start, native, have)
+            if missing > 0:
+                pieces.append(np.zeros(missing, np.float32))
+            samples = samples[-missing:] if missing < 0 else samples
+            pieces.append(samples)
+            have += max(missing, 0) + len(samples)
     if not have:
         return None
     return Waveform(_resample(np.concatenate(pieces), native, rate), rate, float(start))

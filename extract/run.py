@@ -17,7 +17,7 @@ from cache.store import FeatureCache
 from extract.datasets import DATASETS
 from extract.encoders import ENCODERS
 from extract.index import index_labels
-from extract.job import extract_recording
+from extract.job import Outcome, extract_recording
 from extract.plan import Job, plan
 from extract.streams import Stream, declare
 
@@ -85,8 +85,9 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     cache = FeatureCache.create(recipe.cache, recipe.dataset)
     streams = {s.spec.key: s for s in _declare_all(recipe, cache)}
     jobs, kept = plan(recordings, streams, cache.has)
-    failures = _run_jobs(jobs, streams, cache, quiet)
-    notes, label_failures = index_labels(dataset, cache)
+    notes, failures = _run_jobs(jobs, streams, cache, quiet)
+    label_notes, label_failures = index_labels(dataset, cache)
+    notes += label_notes
     failures += [Failure(*f) for f in label_failures]
     _save_failures(cache.root / "failures.csv", failures)
     failed = {f.recording for f in failures}
@@ -102,12 +103,17 @@ def _declare_all(recipe: ExtractRecipe, cache: FeatureCache) -> Iterable[Stream]
             yield declare(cache, name, modality, options, device=recipe.device, align=recipe.align, dtype=recipe.dtype)
 
 
-def _run_jobs(jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, quiet: bool) -> list[Failure]:
+def _run_jobs(
+    jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, quiet: bool
+) -> tuple[list[str], list[Failure]]:
+    """Notes and failures of all jobs; one bad recording never stops the others."""
     failures: list[Failure] = []
+    outcomes: dict[str, Outcome] = {}
     with progress("extract", len(jobs), quiet=quiet) as step:
         for done, job in enumerate(jobs, start=1):
             try:
-                extract_recording(job.recording, [streams[k] for k in job.keys], cache)
+                chosen = [streams[k] for k in job.keys]
+                outcomes[job.recording.id] = extract_recording(job.recording, chosen, cache)
             except CacheError:
                 raise  # the cache itself cannot be written: no other recording would fare better
             except (AffuseError, OSError, RuntimeError, ValueError) as error:
@@ -116,7 +122,18 @@ def _run_jobs(jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, 
                 if len(failures) == done == _ALIKE and len({_kind(f) for f in failures}) == 1:
                     raise UsageError(f"the first {_ALIKE} recordings all failed: {failures[0].cause}") from error
             step()
-    return failures
+    return _notes(outcomes, streams), failures
+
+
+def _notes(outcomes: dict[str, Outcome], streams: Iterable[str]) -> list[str]:
+    """Remarks on media, and for each stream how many recordings have nothing of it."""
+    notes = [remark for outcome in outcomes.values() for remark in outcome.remarks]
+    for key in streams:
+        without = [r for r, outcome in outcomes.items() if key in outcome.absent]
+        if without:
+            named = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
+            notes.append(f"{key} is absent throughout in {len(without)} of {len(outcomes)} recordings: {named}")
+    return notes
 
 
 def _kind(failure: Failure) -> str:

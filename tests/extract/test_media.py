@@ -169,3 +169,21 @@ def test_pitfall_5_times_that_do_not_increase_keep_every_frame(media, tmp_path, 
     assert (np.diff(timeline.pts) > 0).all()
     np.testing.assert_allclose(timeline.pts[:7], [0, 0.04, 0.04, 0.04, 0.12, 0.12, 0.2], atol=5e-6)
     assert video.info["repaired_times"] == 3
+
+
+def test_damaged_packets_are_counted_and_the_rest_is_read(media, tmp_path):
+    path = media(tmp_path / "a.mkv", np.arange(200) / 25, picture=lambda i: _noise(i))
+    data = bytearray(path.read_bytes())
+    spots = np.random.default_rng(0).integers(len(data) // 4, len(data) - 2000, 200)
+    for spot in spots:
+        data[spot] ^= 0xFF
+    path.write_bytes(bytes(data))
+    video = VideoFile(path)
+    times = video.read_times()
+    assert 50 < len(times) <= 200
+    assert (np.diff(times.pts) > 0).all()
+    assert "damaged_packets" in video.info
+
+
+def _noise(seed):
+    return np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8)

@@ -80,6 +80,7 @@ def test_pitfall_29_what_a_recording_lacks_is_absent_not_zero(light_encoders, me
     root = manifest(mute={"video": mute, "transcript": tmp_path / "words.srt"}, short={"video": short})
     result = run(root, tmp_path / "cache")
     assert not result.failures
+    assert any("loudness" in n and "absent throughout in 1 of 2 recordings: mute" in n for n in result.notes)
     assert not stream(tmp_path / "cache", "loudness", "mute").present.any()
     heard = stream(tmp_path / "cache", "loudness", "short").present
     assert heard[:24].all()
@@ -151,7 +152,7 @@ def test_labels_land_on_frames_and_surplus_rows_are_reported(light_encoders, med
     (tmp_path / "a.txt").write_text("valence,arousal\n" + "\n".join(lines) + "\n")
     video = media(tmp_path / "a.mp4", CFR)
     result = run(manifest(a={"video": video, "labels": "a.txt", "partition": "train"}), tmp_path / "cache")
-    assert "77 annotation rows for 75 frames; dropped 2 from the tail" in result.notes[0]
+    assert any("77 annotation rows for 75 frames; dropped 2 from the tail" in n for n in result.notes)
     labels = FeatureCache(tmp_path / "cache").labels.read("va", "a")
     assert labels.labelled.sum() == 74
     np.testing.assert_allclose(labels.va[labels.labelled, 0], np.delete(rows[:75], 3), atol=1e-4)

@@ -76,7 +76,10 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., int | None
 
 
 def _prepare() -> None:
+    logging.addLevelName(logging.INFO, "note")
+    logging.addLevelName(logging.WARNING, "warning")
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.WARNING, force=True)
+    logging.getLogger("affuse").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
@@ -121,19 +124,14 @@ def extract(
 
     Example: python cli.py extract --dataset affwild2 --root data/affwild2 --visual swin --audio hubert --text roberta
     """
-    from cache.find import CACHES
-    from cache.recipe import find_recipe, merge, parse_sets
+    from cache.recipe import merge, parse_sets
+    from extract.recipe import extract_recipe
     from extract.report import extract_lines
-    from extract.run import extract_recipe, run_extract
+    from extract.run import run_extract
 
-    data = merge(find_recipe(recipe, Path(__file__).parent / "extract" / "recipes"))
-    name = dataset or data.get("dataset")
-    if not name:
-        raise typer.BadParameter("give --dataset NAME: python cli.py list datasets")
-    here = {"dataset": name, "root": root, "cache": cache, "align": align, "device": device}
-    here |= {"visual": _split(visual), "audio": _split(audio), "text": _split(text)}
-    data = merge({"root": Path("data") / name, "cache": CACHES / name}, data, here, parse_sets(set_ or []))
-    result = run_extract(extract_recipe(data), quiet=quiet)
+    given = {"dataset": dataset, "root": root, "cache": cache, "align": align, "device": device}
+    given |= {"visual": _split(visual), "audio": _split(audio), "text": _split(text)}
+    result = run_extract(extract_recipe(merge(given, parse_sets(set_ or [])), recipe), quiet=quiet)
     _print(result, json_, *extract_lines(result))
     return SOME_FAILED if result.failures else 0
 
@@ -216,13 +214,12 @@ def ablate(
     Example: python cli.py ablate --recipe demo --dataset demo --seeds 3
     """
     from cache.find import find_cache
-    from cache.recipe import build, find_recipe, merge, parse_sets
-    from fuse.ablate import AblateRecipe, run_ablate
+    from cache.recipe import merge, parse_sets
+    from fuse.ablate import ablate_recipe, run_ablate
     from fuse.report import ablation_table
 
-    data = find_recipe(recipe, Path(__file__).parent / "fuse" / "recipes")
     given = {"cache": find_cache(cache, dataset), "seeds": seeds, "workers": workers}
-    grid = build(AblateRecipe, merge(data, given, parse_sets(set_ or [])))
+    grid = ablate_recipe(recipe, merge(given, parse_sets(set_ or [])))
     rows = run_ablate(grid, quiet=quiet)
     _print(rows, json_, ablation_table(rows, grid.partition))
 
@@ -239,23 +236,22 @@ def demo(
     Example: python cli.py demo
     """
     from cache.find import CACHES
-    from cache.recipe import build, find_recipe, merge
     from extract.demo.write import write_demo
+    from extract.recipe import extract_recipe
     from extract.report import extract_lines
-    from extract.run import extract_recipe, run_extract
-    from fuse.ablate import AblateRecipe, run_ablate
+    from extract.run import run_extract
+    from fuse.ablate import ablate_recipe, run_ablate
     from fuse.demo import save_demo
     from fuse.report import ablation_table
 
-    rooms = Path(__file__).parent
-    write_demo(root / "corpus")
-    where = {"root": root / "corpus", "cache": CACHES / "demo"}
-    extracted = run_extract(extract_recipe(merge(find_recipe(Path("demo"), rooms / "extract/recipes"), where)))
-    _print(extracted, False, *extract_lines(extracted)) if not json_ else None
-    data = merge(find_recipe(Path("demo"), rooms / "fuse/recipes"), {"cache": CACHES / "demo", "seeds": seeds})
-    rows = run_ablate(build(AblateRecipe, data), quiet=quiet)
-    saved = save_demo(root, CACHES / "demo", rows)
-    _print(rows, json_, ablation_table(rows, "test"), *saved)
+    name, cache = Path("demo"), CACHES / "demo"
+    write_demo(root / "corpus", quiet=quiet)
+    extracted = run_extract(extract_recipe({"root": root / "corpus", "cache": cache}, name), quiet=quiet)
+    if not json_:
+        _print(extracted, False, *extract_lines(extracted))
+    grid = ablate_recipe(name, {"cache": cache, "seeds": seeds})
+    rows = run_ablate(grid, quiet=quiet)
+    _print(rows, json_, ablation_table(rows, grid.partition), *save_demo(root, cache, rows))
     return SOME_FAILED if extracted.failures else 0
 
 

@@ -5,40 +5,22 @@ import logging
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from cache.errors import AffuseError, CacheError, ConfigError, UsageError
+from cache.errors import AffuseError, CacheError, UsageError
 from cache.progress import progress
-from cache.recipe import build
 from cache.records import MODALITIES
 from cache.store import FeatureCache
 from extract.datasets import DATASETS
-from extract.encoders import ENCODERS
 from extract.index import index_labels
 from extract.job import Outcome, extract_recording
 from extract.plan import Job, plan
+from extract.recipe import ExtractRecipe
 from extract.streams import Stream, declare
 
 log = logging.getLogger("affuse")
 _ALIKE = 5  # so many recordings failing first, all for one cause, end the run: the cause is not theirs
-
-
-@dataclass(frozen=True)
-class ExtractRecipe:
-    """What to extract from where. ``encoders`` holds options by encoder name; an empty modality is left out."""
-
-    dataset: str
-    root: Path
-    cache: Path
-    visual: tuple[str, ...] = ("swin",)
-    audio: tuple[str, ...] = ("hubert",)
-    text: tuple[str, ...] = ("roberta",)
-    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
-    align: Literal["overlap", "linear", "nearest"] = "overlap"
-    dtype: Literal["float16", "float32"] = "float16"
-    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -61,18 +43,6 @@ class ExtractResult:
     seconds: float
     notes: list[str]
     failures: list[Failure]
-
-
-def extract_recipe(data: dict[str, Any]) -> ExtractRecipe:
-    """A recipe from plain data; tables named after an encoder are that encoder's options."""
-    names = ENCODERS.names()
-    options = {k: v for k, v in data.items() if k in names}
-    rest = {k: v for k, v in data.items() if k not in names}
-    recipe = build(ExtractRecipe, {**rest, "encoders": {**rest.get("encoders", {}), **options}})
-    unused = set(recipe.encoders) - {*recipe.visual, *recipe.audio, *recipe.text}
-    if unused:
-        raise ConfigError(f"options for {', '.join(sorted(unused))} are given, but the run does not use it")
-    return recipe
 
 
 def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:

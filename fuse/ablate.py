@@ -13,8 +13,8 @@ import torch
 
 from cache.errors import UsageError
 from cache.progress import progress
-from cache.recipe import build, merge
-from fuse.recipe import TrainRecipe
+from cache.recipe import build, find_recipe, merge
+from fuse.recipe import SHIPPED, TrainRecipe
 from fuse.train import RunResult, run_train
 
 
@@ -73,6 +73,11 @@ class RowResult:
     smoothed: dict[str, Summary]
     per_recording: dict[str, Summary]
     folders: list[str]
+
+
+def ablate_recipe(recipe: Path, given: dict[str, Any]) -> AblateRecipe:
+    """A table's recipe file (or shipped name) with what was given over it."""
+    return build(AblateRecipe, merge(find_recipe(recipe, SHIPPED), given))
 
 
 def run_ablate(recipe: AblateRecipe, *, quiet: bool = False) -> list[RowResult]:

@@ -62,7 +62,7 @@ def train_recipe(cache_root: Path, recipe: Path | None, given: dict[str, Any]) -
         dataset = FeatureCache(cache_root).dataset
         recipe = Path(dataset) if (SHIPPED / f"{dataset}.toml").is_file() else None
         if recipe:
-            log.warning("settings of the shipped recipe %r; --recipe none is the head's published protocol", dataset)
+            log.info("settings of the shipped recipe %r; --recipe none is the head's published protocol", dataset)
     data = {} if recipe is None or recipe == Path("none") else find_recipe(recipe, SHIPPED)
     head = given.get("head") or data.get("train", {}).get("head")
     if not head:

@@ -2,10 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from cache.errors import DataError, UsageError
+from cache.progress import progress
 from extract.demo.film import ANNOTATIONS, film
 from extract.demo.plan import Scene, plan_scenes
 
@@ -23,13 +23,11 @@ The folders are those of Aff-Wild2, with transcripts/ and subjects.csv added.
 """
 
 
-def write_demo(
-    root: Path, seed: int = 0, progress: Callable[[int, int], None] | None = None, recordings: int = 24
-) -> None:
+def write_demo(root: Path, seed: int = 0, recordings: int = 24, *, quiet: bool = False) -> None:
     """Write the corpus of ``seed`` below ``root``; returns at once where it already is.
 
-    ``progress(done, of)`` is called after each recording. Another demo corpus at ``root`` is replaced, anything
-    else there is kept. Raises UsageError below three recordings, DataError where ``root`` holds another corpus.
+    Another demo corpus at ``root`` is replaced, anything else there is kept. Raises UsageError below three
+    recordings, DataError where ``root`` holds another corpus.
     """
     root = Path(root)
     if recordings < FEWEST:
@@ -40,7 +38,7 @@ def write_demo(
     _check_ours(root)
     part = root / PART
     shutil.rmtree(part, ignore_errors=True)
-    _write_whole(part, seed, plan_scenes(seed, recordings), progress)
+    _write_whole(part, seed, plan_scenes(seed, recordings), quiet)
     (part / "README.txt").write_text(README.format(seed=seed, version=VERSION, recordings=recordings), encoding="utf-8")
     (part / STAMP).write_text(stamp, encoding="utf-8")
     _move_in(root, part)
@@ -56,17 +54,17 @@ def _check_ours(root: Path) -> None:
         )
 
 
-def _write_whole(part: Path, seed: int, scenes: list[Scene], progress: Callable[[int, int], None] | None) -> None:
+def _write_whole(part: Path, seed: int, scenes: list[Scene], quiet: bool) -> None:
     for folder in ("batch1", "batch2", "transcripts", "cropped_aligned"):
         (part / folder).mkdir(parents=True)
     for partition in ("Train_Set", "Validation_Set", "Test_Set"):
         (part / ANNOTATIONS / partition).mkdir(parents=True)
     subjects = "".join(f"{scene.id},{scene.subject}\n" for scene in scenes)
     (part / "subjects.csv").write_text("recording,subject\n" + subjects, encoding="utf-8")
-    for done, scene in enumerate(scenes, 1):
-        film(part, seed, scene)
-        if progress:
-            progress(done, len(scenes))
+    with progress("draw and speak", len(scenes), quiet=quiet) as step:
+        for scene in scenes:
+            film(part, seed, scene)
+            step()
 
 
 def _move_in(root: Path, part: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 from cache.errors import DataError, MissingData
 from cache.store import FeatureCache
 from extract.datasets import DATASETS
-from extract.run import extract_recipe, run_extract
+from extract.recipe import extract_recipe
+from extract.run import run_extract
 
 FRAMES = 40
 

@@ -17,7 +17,8 @@ spec = importlib.util.spec_from_file_location("light", {conftest!r})
 light = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(light)
 from extract.encoders import ENCODERS
-from extract.run import extract_recipe, run_extract
+from extract.recipe import extract_recipe
+from extract.run import run_extract
 import extract.streams
 extract.streams.torch_device = lambda name: None
 ENCODERS._classes.update(light.LIGHT)

@@ -7,7 +7,8 @@ import pytest
 
 from cache.errors import ConfigError, DataError, MissingData, UnknownName, UsageError
 from cache.store import FeatureCache
-from extract.run import extract_recipe, run_extract
+from extract.recipe import extract_recipe
+from extract.run import run_extract
 
 CFR = np.arange(75) / 25
 

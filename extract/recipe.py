@@ -1,0 +1,49 @@
+"""What one run of stage one is: the recipe as given, over a file's, over the defaults."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cache.errors import ConfigError, UsageError
+from cache.find import CACHES
+from cache.recipe import build, find_recipe, merge
+from extract.encoders import ENCODERS
+
+SHIPPED = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class ExtractRecipe:
+    """What to extract from where. ``encoders`` holds options by encoder name; an empty modality is left out."""
+
+    dataset: str
+    root: Path
+    cache: Path
+    visual: tuple[str, ...] = ("swin",)
+    audio: tuple[str, ...] = ("hubert",)
+    text: tuple[str, ...] = ("roberta",)
+    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    align: Literal["overlap", "linear", "nearest"] = "overlap"
+    dtype: Literal["float16", "float32"] = "float16"
+    device: str = "auto"
+
+
+def extract_recipe(given: dict[str, Any], recipe: Path | None = None) -> ExtractRecipe:
+    """Defaults < the recipe file (or shipped name) < what was given; tables named after an encoder are its options.
+
+    The root defaults to ``data/<dataset>``, the cache to ``var/cache/<dataset>``. Raises UsageError without a dataset,
+    ConfigError for unknown keys and for options of encoders that the run does not use.
+    """
+    data = merge(find_recipe(recipe, SHIPPED), given)
+    name = data.get("dataset")
+    if not name:
+        raise UsageError("no dataset is named", hint="give --dataset NAME; python cli.py list datasets")
+    data = merge({"root": Path("data") / name, "cache": CACHES / name}, data)
+    encoders = ENCODERS.names()
+    options = {k: v for k, v in data.items() if k in encoders}
+    rest = {k: v for k, v in data.items() if k not in encoders}
+    made = build(ExtractRecipe, merge(rest, {"encoders": options}))
+    unused = set(made.encoders) - {*made.visual, *made.audio, *made.text}
+    if unused and recipe is None:
+        raise ConfigError(f"options for {', '.join(sorted(unused))} are given, but the run does not use it")
+    return made

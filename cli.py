@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cache.errors import AffuseError
+from cache.errors import AffuseError, UsageError
 
 app = typer.Typer(
     help="Extract once, fuse many: an aligned feature cache and fusion heads for valence-arousal from video.",
@@ -265,7 +265,7 @@ def list_names(kind: Annotated[str, typer.Argument(help="heads, encoders or data
 
     packages = {"heads": "fuse.heads", "encoders": "extract.encoders", "datasets": "extract.datasets"}
     if kind not in packages:
-        raise typer.BadParameter(f"{kind!r} is none of {', '.join(packages)}")
+        raise UsageError(f"{kind!r} is none of {', '.join(packages)}")
     names = names_of(packages[kind])
     _print(names, json_, *names)
 

@@ -106,4 +106,7 @@ def find_recipe(name: Path | None, shipped: Path) -> dict[str, Any]:
     if name is None:
         return {}
     ours = shipped / f"{name}.toml"
-    return load_toml(ours if ours.is_file() and not name.suffix else name)
+    if not ours.is_file() and not name.is_file():
+        names = ", ".join(sorted(f.stem for f in shipped.glob("*.toml")))
+        raise MissingData(f"no recipe at {name}", hint=f"give the path of a .toml file or a shipped name: {names}")
+    return load_toml(ours if ours.is_file() else name)

@@ -29,7 +29,9 @@ def index_labels(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list
                 notes += _surplus(recording.id, annotation, timeline)
         except AffuseError as error:
             failures.append((recording.id, str(error)))
-    cache.labels.write(dataset.protocol, labels, dataset.partitions())
+    partitions = dataset.partitions()
+    if labels or partitions.of:
+        cache.labels.write(dataset.protocol, labels, partitions)
     return notes, failures
 
 

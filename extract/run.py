@@ -17,7 +17,7 @@ from extract.index import index_labels
 from extract.job import Outcome, extract_recording
 from extract.plan import Job, plan
 from extract.recipe import ExtractRecipe
-from extract.streams import Stream, declare
+from extract.streams import Stream, Wanted, declare, want
 
 log = logging.getLogger("affuse")
 _ALIKE = 5  # so many recordings failing first, all for one cause, end the run: the cause is not theirs
@@ -52,8 +52,9 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     recordings = dataset.recordings()
     if not recordings:
         raise UsageError(f"{recipe.root} holds no recording of {recipe.dataset}")
+    wanted = list(_wanted(recipe))
     cache = FeatureCache.create(recipe.cache, recipe.dataset)
-    streams = {s.spec.key: s for s in _declare_all(recipe, cache)}
+    streams = {s.spec.key: s for s in (declare(cache, w, recipe.device) for w in wanted)}
     jobs, kept = plan(recordings, streams, cache.has)
     notes, failures = _run_jobs(jobs, streams, cache, quiet)
     label_notes, label_failures = index_labels(dataset, cache)
@@ -66,11 +67,11 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     return ExtractResult(str(cache.root), [*streams], len(recordings), made, kept, seconds, notes, failures)
 
 
-def _declare_all(recipe: ExtractRecipe, cache: FeatureCache) -> Iterable[Stream]:
+def _wanted(recipe: ExtractRecipe) -> Iterable[Wanted]:
     for modality in MODALITIES:
         for name in getattr(recipe, modality):
             options = recipe.encoders.get(name, {})
-            yield declare(cache, name, modality, options, device=recipe.device, align=recipe.align, dtype=recipe.dtype)
+            yield want(name, modality, options, align=recipe.align, dtype=recipe.dtype)
 
 
 def _run_jobs(

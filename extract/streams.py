@@ -56,12 +56,22 @@ def torch_device(name: str) -> "torch.device":
     return torch.device(name)
 
 
-def declare(
-    cache: FeatureCache, name: str, modality: Modality, options: dict[str, Any], *, device: str, align: str, dtype: str
-) -> Stream:
-    """Build the encoder, work out its fingerprint and declare its stream.
+@dataclass(frozen=True)
+class Wanted:
+    """An encoder that a run asks for, before any cache is touched. settings lack only the weights' hash."""
 
-    Raises UnknownName or ConfigError for a wrong name or option, UsageError where its modality is another.
+    name: str
+    modality: Modality
+    encoder: Encoder[Any]
+    settings: dict[str, Any]
+    signature: list[Any]
+
+
+def want(name: str, modality: Modality, options: dict[str, Any], *, align: str, dtype: str) -> Wanted:
+    """Build the encoder and find its weights.
+
+    Raises UnknownName or ConfigError for a wrong name or option, UsageError where its modality is another,
+    WeightsNotFound where its weights cannot be had.
     """
     cls = ENCODERS.get(name)
     if cls.modality != modality:
@@ -75,14 +85,20 @@ def declare(
         "dtype": dtype,
         "decoder": DECODER,
     }
-    signature = encoder.signature()
-    weights = _remembered(cache, settings, signature)
+    return Wanted(name, modality, encoder, settings, encoder.signature())
+
+
+def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
+    """Work out the fingerprint, loading the weights only where their hash is not known, and declare the stream."""
+    weights = _remembered(cache, wanted.settings, wanted.signature)
     if not weights:
-        encoder.load(torch_device(device))
-        weights = encoder.weights_hash
-    settings["weights"] = weights
-    spec = cache.declare(name, modality, encoder.dim, settings, {"signature": signature})
-    return Stream(encoder, spec, device, align, dtype, weights)
+        wanted.encoder.load(torch_device(device))
+        weights = wanted.encoder.weights_hash
+    settings = {**wanted.settings, "weights": weights}
+    origin = {"signature": wanted.signature}
+    spec = cache.declare(wanted.name, wanted.modality, wanted.encoder.dim, settings, origin)
+    align, dtype = wanted.settings["align"], wanted.settings["dtype"]
+    return Stream(wanted.encoder, spec, device, align, dtype, weights)
 
 
 def _remembered(cache: FeatureCache, settings: dict[str, Any], signature: list[Any]) -> str:

@@ -58,20 +58,21 @@ def train_recipe(cache_root: Path, recipe: Path | None, given: dict[str, Any]) -
     Without a recipe the one shipped for the cache's corpus is taken, if there is one, and said so;
     ``--recipe none`` keeps the head's published protocol. Raises UsageError where no head is named.
     """
-    if recipe is None:
-        dataset = FeatureCache(cache_root).dataset
-        recipe = Path(dataset) if (SHIPPED / f"{dataset}.toml").is_file() else None
-        if recipe:
-            log.info("settings of the shipped recipe %r; --recipe none is the head's published protocol", dataset)
-    data = {} if recipe is None or recipe == Path("none") else find_recipe(recipe, SHIPPED)
+    dataset = FeatureCache(cache_root).dataset
+    own = recipe is None and (SHIPPED / f"{dataset}.toml").is_file()
+    chosen = Path(dataset) if own else None if recipe == Path("none") else recipe
+    data = find_recipe(chosen, SHIPPED)
     head = given.get("head") or data.get("train", {}).get("head")
     if not head:
         raise UsageError("no head is named", hint="give --head NAME; python cli.py list heads")
     for plugin in given.get("plugins") or []:
         load_plugin(plugin)
     HEADS.get(head)
-    own = data.get("heads", {}).get(head, {})
-    return build(TrainRecipe, merge({"cache": cache_root}, data.get("train", {}), own, given))
+    settings = [data.get("train", {}), data.get("heads", {}).get(head, {})]
+    made = build(TrainRecipe, merge({"cache": cache_root}, *settings, given))
+    if own:
+        log.info("settings of the shipped recipe %r; --recipe none is the head's published protocol", dataset)
+    return made
 
 
 def protocol_of(recipe: TrainRecipe) -> Protocol:

@@ -6,7 +6,9 @@ in one video: each has its own annotation and crops, and both share the media of
 """
 
 import csv
+import fnmatch
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from cache.errors import MissingData
@@ -33,8 +35,8 @@ class Affwild2Layout(Dataset):
         } | self._released_test_names()
 
     def _annotation_folder(self) -> Path:
-        holders = [p.parent for p in sorted(self.root.rglob("Train_Set")) if (p.parent / "Validation_Set").is_dir()]
-        chosen = [h for h in holders if "VA" in h.name.split("_")]
+        holders = [folder for folder, below, _ in self._walk() if {"Train_Set", "Validation_Set"} <= set(below)]
+        chosen = sorted(h for h in holders if "VA" in h.name.split("_"))
         if not chosen:
             raise MissingData(
                 f"{self.root} has no valence-arousal annotations: looked for a folder such as "
@@ -44,7 +46,8 @@ class Affwild2Layout(Dataset):
         return chosen[-1]
 
     def _released_test_names(self) -> dict[str, str]:
-        lists = sorted(self.root.rglob("Valence_Arousal*test_set_release.txt"))
+        names = "Valence_Arousal*test_set_release.txt"
+        lists = sorted(f / n for f, _, files in self._walk() for n in fnmatch.filter(files, names))
         return {n.strip(): "test" for n in lists[-1].read_text().splitlines() if n.strip()} if lists else {}
 
     def recordings(self) -> list[Recording]:
@@ -70,14 +73,18 @@ class Affwild2Layout(Dataset):
 
     def _media(self) -> dict[str, Path]:
         """Video files by stem, wherever they lie below the root but for the folders of pictures."""
+        paths = (folder / name for folder, _, files in self._walk() for name in sorted(files))
         found: dict[str, Path] = {}
+        for path in paths:
+            if path.suffix.lower() in _VIDEO:
+                found.setdefault(path.stem, path)
+        return found
+
+    def _walk(self) -> Iterator[tuple[Path, list[str], list[str]]]:
+        """Folders, their folders and files, in order; millions of face crops are not listed."""
         for folder, below, files in os.walk(self.root):
             below[:] = sorted(b for b in below if not b.startswith("cropped"))
-            for name in sorted(files):
-                path = Path(folder, name)
-                if path.suffix.lower() in _VIDEO:
-                    found.setdefault(path.stem, path)
-        return found
+            yield Path(folder), below, files
 
     def _subjects(self) -> dict[str, str]:
         path = self.root / "subjects.csv"

@@ -82,25 +82,25 @@ def shard_index(shape: tuple[int, ...], itemsize: int) -> bytes:
     return index + google_crc32c.value(index).to_bytes(4, "little")
 
 
-def chunks_of(array: Array) -> list[bytes | memoryview]:
-    """The bytes of an array, one piece an inner chunk, the last one padded with zeros."""
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    step = INNER * array.shape[1] * array.itemsize if array.ndim == 2 else max(len(data), 1)
-    chunks: list[bytes | memoryview] = [data[i : i + step] for i in range(0, len(data), step)]
-    if array.ndim == 2 and len(chunks[-1]) < step:
-        chunks[-1] = bytes(chunks[-1]).ljust(step, b"\0")
-    return chunks
-
-
 def write_array(folder: Path, array: Array, dims: tuple[str, ...]) -> dict[str, Any]:
     """Write one array into a new folder; returns its part of the commit record (crc32c of each inner chunk)."""
-    chunks = chunks_of(array)
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    padding = bytes(data_bytes(array.shape, array.itemsize) - len(data))
     path = chunk_file(folder, array.ndim)
     path.parent.mkdir(parents=True)
-    write_file(path, *chunks, shard_index(array.shape, array.itemsize))
+    write_file(path, data, padding + shard_index(array.shape, array.itemsize))
     write_file(folder / "zarr.json", _json(array_metadata(array.shape, array.dtype, dims)))
-    crcs = [google_crc32c.value(bytes(c)) for c in chunks]
+    crcs = checksums(data, padding, array.shape, array.itemsize)
     return {"shape": list(array.shape), "dtype": array.dtype.name, "crc32c": crcs}
+
+
+def checksums(data: memoryview | bytes, padding: bytes, shape: tuple[int, ...], itemsize: int) -> list[int]:
+    """crc32c of each inner chunk, the padding counted to the last one; of the whole where there are none."""
+    step = INNER * shape[1] * itemsize if len(shape) == 2 else max(len(data), 1)
+    crcs = [google_crc32c.value(bytes(data[i : i + step])) for i in range(0, len(data), step)]
+    if padding and crcs:
+        crcs[-1] = google_crc32c.extend(crcs[-1], padding)
+    return crcs
 
 
 def write_file(path: Path, *parts: memoryview | bytes) -> None:
@@ -118,5 +118,4 @@ def _json(value: dict[str, Any]) -> bytes:
 def checksum_of_file(folder: Path, shape: tuple[int, ...], itemsize: int) -> list[int]:
     """crc32c of each inner chunk as it lies on disk now, to compare with the commit record."""
     data = chunk_file(folder, len(shape)).read_bytes()[: data_bytes(shape, itemsize)]
-    step = INNER * shape[1] * itemsize if len(shape) == 2 else max(len(data), 1)
-    return [google_crc32c.value(data[i : i + step]) for i in range(0, len(data), step)]
+    return checksums(data, b"", shape, itemsize)

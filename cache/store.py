@@ -126,8 +126,10 @@ class FeatureCache:
 
         Raises DataError where values are not finite or do not fit the dtype: nothing is committed then.
         """
-        values = np.where(aligned.present[:, None], aligned.values, np.float32(0))
-        largest = float(np.abs(values).max(initial=0.0))
+        values, present = aligned.values, aligned.present
+        if not present.all():
+            values = np.where(present[:, None], values, np.float32(0))
+        largest = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
         if not largest <= float(np.finfo(dtype).max):
             raise DataError(
                 f"stream {key} of {recording!r} has values up to {largest}, which {dtype} cannot hold",

@@ -46,13 +46,13 @@ def staged(root: Path, target: Path, *, replace: bool = False) -> Iterator[Path]
 
 def publish_file(root: Path, path: Path, data: bytes) -> None:
     """Write one small file in one step, replacing what is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    (root / STAGING).mkdir(exist_ok=True)
+    (root / STAGING).mkdir(parents=True, exist_ok=True)
     draft = root / STAGING / _unique_name()
     with open(draft, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    path.parent.mkdir(exist_ok=True)
     os.replace(draft, path)
     _sync(path.parent)
 
@@ -62,15 +62,18 @@ def _unique_name() -> str:
 
 
 def _publish(folder: Path, target: Path, replace: bool) -> None:
-    try:
-        os.rename(folder, target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        if replace:
-            old = folder.with_name(folder.name + "~old")
-            os.rename(target, old)
+    while True:
+        try:
             os.rename(folder, target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if not replace:
+            return
+        old = folder.with_name(folder.name + "~old")
+        with contextlib.suppress(FileNotFoundError):  # another writer may have moved it away just now
+            os.rename(target, old)
             shutil.rmtree(old)
 
 

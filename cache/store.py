@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cache.commit import sweep
+from cache.commit import STAGING, sweep
 from cache.errors import AmbiguousStream, CacheError, DataError
 from cache.fingerprint import differing, flatten, stream_key
 from cache.groups import attributes, children, commit_group, committed, group_once
@@ -49,11 +49,11 @@ class FeatureCache:
     def create(cls, root: Path, dataset: str = "") -> "FeatureCache":
         """Open the cache at ``root`` for writing, making it if it is not there; sweeps up dead writers' leftovers."""
         root = Path(root)
-        if root.is_dir() and any(root.iterdir()) and not (root / "zarr.json").is_file():
+        if root.is_dir() and not (root / "zarr.json").is_file() and {p.name for p in root.iterdir()} - {STAGING}:
             raise CacheError(f"{root} is not empty and not a feature cache", hint="give --cache another folder")
+        group_once(root, root, {"format": FORMAT, "dataset": dataset})
         for group in ("features", "timelines", "labels"):
             group_once(root, root / group, {"holds": group})
-        group_once(root, root, {"format": FORMAT, "dataset": dataset})
         sweep(root)
         return cls(root)
 

@@ -2,8 +2,10 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -170,3 +172,18 @@ def test_lists_name_what_there_is(run):
     assert "swin" in run("list", "encoders")[1]
     assert json.loads(run("list", "datasets", "--json")[1]) == ["affwild2", "demo", "manifest"]
     assert run("list", "models")[0] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_pitfall_16_interrupted_is_exit_130_and_says_how_to_go_on(toy_cache, tmp_path, kind):
+    args = ["train-fusion", "--head", "concat", "--cache", toy_cache.root, "--epochs", "100000", "--tokens", "8"]
+    args += ["--set", "patience=100000", "--set", "hop=8"]
+    pipe = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True, "cwd": tmp_path}
+    with subprocess.Popen([sys.executable, TOP / "cli.py", *map(str, args)], **pipe) as process:
+        time.sleep(0.3)
+        while not list(tmp_path.glob("var/runs/*/*/recipe.json")):
+            time.sleep(0.1)
+        process.send_signal(kind)
+        assert process.wait(30) == 130
+        assert "run the same command to go on" in process.stderr.read()

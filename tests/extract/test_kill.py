@@ -32,6 +32,12 @@ assert not result.failures, result.failures
 """
 
 
+def write_driver(folder):
+    driver = folder / "driver.py"
+    driver.write_text(DRIVER.format(conftest=os.path.join(os.path.dirname(__file__), "conftest.py")))
+    return driver
+
+
 def extract(driver, root, cache, *, kill_after=None, kind=signal.SIGKILL):
     """Run the driver, perhaps killing it so many seconds after it is ready; returns its exit code and its seconds."""
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
@@ -62,9 +68,7 @@ def corpus(media, manifest, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
 def test_pitfall_11_killed_at_20_random_moments_the_cache_is_the_uninterrupted_one(corpus, tmp_path, kind):
-    driver = tmp_path / "driver.py"
-    conftest = os.path.join(os.path.dirname(__file__), "conftest.py")
-    driver.write_text(DRIVER.format(conftest=conftest))
+    driver = write_driver(tmp_path)
     code, usual = extract(driver, corpus, tmp_path / "whole")
     assert code == 0
     moments = random.Random(0)
@@ -78,3 +82,13 @@ def test_pitfall_11_killed_at_20_random_moments_the_cache_is_the_uninterrupted_o
         assert extract(driver, corpus, tmp_path / f"cut{cut}")[0] == 0
         assert contents(tmp_path / f"cut{cut}") == contents(tmp_path / "whole")
         assert not any((tmp_path / f"cut{cut}" / ".staging").iterdir())
+
+
+@pytest.mark.slow
+def test_pitfall_15_two_processes_on_one_list_leave_the_cache_of_one(corpus, tmp_path):
+    driver = write_driver(tmp_path)
+    assert extract(driver, corpus, tmp_path / "whole")[0] == 0
+    command = [sys.executable, driver, corpus, tmp_path / "shared"]
+    pair = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in pair] == [0, 0]
+    assert contents(tmp_path / "shared") == contents(tmp_path / "whole")

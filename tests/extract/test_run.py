@@ -1,11 +1,13 @@
 """Stage one through its public surface: alignment, resumption, what is missing, what is broken."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
 
-from cache.errors import ConfigError, DataError, MissingData, UnknownName, UsageError
+from cache.errors import CacheError, ConfigError, DataError, MissingData, UnknownName, UsageError
 from cache.store import FeatureCache
 from extract.recipe import extract_recipe
 from extract.run import run_extract
@@ -198,6 +200,32 @@ def test_info_of_a_commit_has_no_clock_of_the_wall(light_encoders, media, manife
         trees.append({str(p.relative_to(tmp_path / name)): p.read_bytes() for p in files})
     assert trees[0] == trees[1]
     assert json.loads(trees[0]["zarr.json"])["attributes"]["affuse"]["dataset"] == "manifest"
+
+
+def test_pitfall_16_a_full_disk_stops_the_run_and_commits_nothing_half(
+    light_encoders, media, manifest, tmp_path, monkeypatch
+):
+    root = manifest(**{n: {"video": media(tmp_path / f"{n}.mp4", CFR)} for n in ("a", "b")})
+    real, left = os.fsync, iter([None] * 25)
+
+    def full(fd):
+        if next(left, "full") == "full":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(CacheError, match=r"No space left on device.*run the same command again"):
+        run(root, tmp_path / "cache")
+    monkeypatch.setattr("os.fsync", real)
+    cache = FeatureCache(tmp_path / "cache")
+    for key in cache.stream_keys():
+        for recording in cache.recordings(key):
+            assert len(cache.read(key, recording).values) == 75
+    assert not any((tmp_path / "cache" / ".staging").iterdir())
+    run(root, tmp_path / "cache")
+    run(root, tmp_path / "clean")
+    files = {p.relative_to(tmp_path / "clean"): p for p in (tmp_path / "clean").rglob("*") if p.is_file()}
+    assert all((tmp_path / "cache" / name).read_bytes() == p.read_bytes() for name, p in files.items())
 
 
 @pytest.mark.slow

@@ -55,7 +55,13 @@ class FeatureCache:
         for group in ("features", "timelines", "labels"):
             group_once(root, root / group, {"holds": group})
         sweep(root)
-        return cls(root)
+        cache = cls(root)
+        if dataset and cache.dataset != dataset:
+            raise CacheError(
+                f"the cache at {root} holds {cache.dataset or 'no named dataset'!r}, not {dataset!r}",
+                hint="give every dataset a cache of its own",
+            )
+        return cache
 
     # -- streams ------------------------------------------------------------------------------------------------
 

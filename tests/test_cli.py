@@ -147,8 +147,7 @@ def test_a_plugin_head_trains_from_the_command_line(run, toy_cache, tmp_path):
 PLUGIN = '''
 import torch
 from torch import nn
-from fuse.heads import HEADS, Head
-from fuse.heads._base import visible
+from fuse.heads import HEADS, Head, visible
 
 
 @HEADS.register("gated")

@@ -139,6 +139,11 @@ def test_missing_and_foreign_folders_are_named(tmp_path):
         FeatureCache.create(tmp_path / "photos")
 
 
+def test_a_cache_holds_one_dataset(cache):
+    with pytest.raises(CacheError, match="holds 'demo', not 'recola'"):
+        FeatureCache.create(cache.root, "recola")
+
+
 def test_another_timeline_for_the_same_recording_is_an_error(cache):
     cache.write_timeline("a", timeline(10))
     cache.write_timeline("a", timeline(10))

@@ -81,18 +81,20 @@ def _nearest(track: Track, timeline: Timeline, pairs: Pairs, out: npt.NDArray[np
 
 
 def _linear(track: Track, timeline: Timeline, pairs: Pairs, out: npt.NDArray[np.float32]) -> None:
+    """Between the middles of two rows that meet or overlap; beside a gap, the nearest row: nothing crosses a gap."""
+    _nearest(track, timeline, pairs, out)
     touched = pairs.frame[pairs.first]
     if not len(touched):
         return
     middles = track.spans.mean(axis=1)
     order = np.argsort(middles, kind="stable")
-    middles, values = middles[order], track.values[order]
+    middles, spans, values = middles[order], track.spans[order], track.values[order]
     at = _middles(timeline, touched)
     right = np.minimum(np.searchsorted(middles, at), len(middles) - 1)
     left = np.maximum(right - 1, 0)
-    gap = np.maximum(middles[right] - middles[left], TOUCH_S)
-    share = np.clip((at - middles[left]) / gap, 0.0, 1.0)[:, None]
-    out[touched] = values[left] * (1 - share) + values[right] * share
+    meet = (spans[right, 0] <= spans[left, 1] + TOUCH_S) & (middles[left] <= at) & (at <= middles[right])
+    share = ((at - middles[left]) / np.maximum(middles[right] - middles[left], TOUCH_S))[:, None]
+    out[touched[meet]] = (values[left] * (1 - share) + values[right] * share)[meet]
 
 
 def _middles(timeline: Timeline, frame: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:

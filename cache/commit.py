@@ -5,7 +5,9 @@ the next writer.
 """
 
 import contextlib
+import ctypes
 import errno
+import fcntl
 import os
 import shutil
 import socket
@@ -37,7 +39,7 @@ def staged(root: Path, target: Path, *, replace: bool = False) -> Iterator[Path]
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise CacheError(
                 f"cannot write to the cache at {root}: {error.strerror}",
-                hint="free or enlarge that disk and run the same command again; what is committed is safe",
+                hint="make room or make it writable, and run the same command again; what is committed is safe",
             ) from error
         raise
     finally:
@@ -62,19 +64,43 @@ def _unique_name() -> str:
 
 
 def _publish(folder: Path, target: Path, replace: bool) -> None:
-    while True:
+    try:
+        os.rename(folder, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if replace:
+            _exchange(folder, target)
+
+
+def _exchange(folder: Path, target: Path) -> None:
+    """Swap two folders in one step where the system can (Linux), else in two; the old one is removed by the caller."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "renameat2"):
+        here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        if libc.renameat2(here, os.fsencode(folder), here, os.fsencode(target), both) == 0:
+            return
+    aside = folder.with_name(folder.name + "~old")
+    os.rename(target, aside)
+    os.rename(folder, target)
+    shutil.rmtree(aside)
+
+
+@contextlib.contextmanager
+def claim(root: Path, name: str, *, wait: bool) -> Iterator[bool]:
+    """Whether this process now holds ``name`` alone; with ``wait`` it does, sooner or later. Ends with the process."""
+    (root / STAGING).mkdir(parents=True, exist_ok=True)
+    path = root / STAGING / f"{name}.lock"
+    with open(path, "w") as file:
         try:
-            os.rename(folder, target)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
             return
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-        if not replace:
-            return
-        old = folder.with_name(folder.name + "~old")
-        with contextlib.suppress(FileNotFoundError):  # another writer may have moved it away just now
-            os.rename(target, old)
-            shutil.rmtree(old)
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:
@@ -95,6 +121,9 @@ def sweep(root: Path) -> None:
     staging = root / STAGING
     if not staging.is_dir():
         return
+    for lock in staging.glob("*.lock"):
+        with claim(root, lock.stem, wait=False):
+            pass
     for leftover in staging.iterdir():
         host, pid, *_ = [*leftover.name.split("~"), ""]
         if host == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):

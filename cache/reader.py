@@ -8,6 +8,8 @@ tool with compression, is read through zarr.
 import json
 import math
 import mmap
+import resource
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,18 +63,30 @@ def _through_zarr(folder: Path) -> Array:
 
 
 class StreamReader:
-    """Random windows of one stream. Maps are opened on first touch, so it pickles and forks."""
+    """Random windows of one stream. Maps are opened on first touch, so it pickles and forks.
+
+    Every map holds a file descriptor, and a corpus has more recordings than a process may hold files: only so many
+    stay open, the least recently used is closed first.
+    """
 
     def __init__(self, folders: dict[str, Path]) -> None:
         self.folders = folders
-        self._open: dict[str, tuple[Array, npt.NDArray[np.bool_]]] = {}
+        self._values: OrderedDict[str, Array] = OrderedDict()
+        self._present: dict[str, npt.NDArray[np.bool_]] = {}
+        self._most = _maps_at_once()
 
     def recording(self, recording: str) -> tuple[Array, npt.NDArray[np.bool_]]:
-        """values [T,D] in the stored dtype and present bool[T] of one recording, without copying."""
-        if recording not in self._open:
+        """values [T,D] in the stored dtype, without copying, and present bool[T] of one recording."""
+        if recording in self._values:
+            self._values.move_to_end(recording)
+        else:
             folder = self.folders[recording]
-            self._open[recording] = open_array(folder / "values"), open_array(folder / "present")
-        return self._open[recording]
+            self._values[recording] = open_array(folder / "values")
+            if recording not in self._present:
+                self._present[recording] = open_array(folder / "present").copy()
+            if len(self._values) > self._most:
+                self._values.popitem(last=False)
+        return self._values[recording], self._present[recording]
 
     def window(self, recording: str, frames: slice | Sequence[int] | npt.NDArray[np.integer]) -> Array:
         """values [L,D] of some frames; a slice is a view, anything else a copy."""
@@ -80,4 +94,16 @@ class StreamReader:
         return values
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folders": self.folders, "_open": {}}
+        return {"folders": self.folders}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["folders"])  # type: ignore[misc]
+
+
+def _maps_at_once() -> int:
+    """Maps that one reader keeps open: the process's limit, raised as far as it may be, shared by eight readers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1 << 16 if hard == resource.RLIM_INFINITY else min(hard, 1 << 16)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(8, most // 8 - 8)

@@ -112,6 +112,13 @@ class Aligned:
     values: npt.NDArray[np.float32]
     present: Bool
 
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.present.shape != self.values.shape[:1]:
+            raise DataError(
+                f"aligned values of shape {self.values.shape} with presence of shape {self.present.shape}; "
+                "wanted [T, D] and [T]"
+            )
+
 
 @dataclass(frozen=True)
 class Annotation:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from cache.errors import DataError, MissingData, UnknownName
+from cache.errors import AffuseError, DataError, MissingData, UnknownName
 
 T = TypeVar("T")
 
@@ -83,4 +83,10 @@ def load_plugin(path: Path) -> None:
         raise DataError(f"plugin {path} is not a Python file", hint="its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except AffuseError:
+        raise
+    except Exception as error:
+        del sys.modules[module_name]
+        raise DataError(f"plugin {path} failed: {type(error).__name__}: {error}") from error

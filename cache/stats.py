@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cache.errors import CacheError
 from cache.fingerprint import fingerprint
-from cache.groups import commit_group
+from cache.groups import commit_group, group_once
 from cache.reader import open_array
 from cache.store import FeatureCache
 
@@ -33,6 +33,8 @@ def stream_stats(cache: FeatureCache, key: str, recordings: list[str]) -> Stats:
         stats = _compute(cache, key, sorted(recordings))
         if not cache.writable:
             return stats
+        for group in (folder.parent.parent, folder.parent):
+            group_once(cache.root, group, {"holds": "stats"})
         commit_group(cache.root, folder, key, {"mean": stats.mean, "std": stats.std}, {"recordings": len(recordings)})
     return Stats(open_array(folder / "mean").copy(), open_array(folder / "std").copy())
 
@@ -52,6 +54,9 @@ def _compute(cache: FeatureCache, key: str, recordings: list[str]) -> Stats:
         spread += ((rows - here) ** 2).sum(axis=0) + shift**2 * len(rows) * (count - len(rows)) / count
         mean += shift * len(rows) / count
     if not count:
-        raise CacheError(f"stream {key} is absent in every frame of the {len(recordings)} training recordings")
+        raise CacheError(
+            f"stream {key} is absent in every frame of the {len(recordings)} training recordings",
+            hint="leave it out: name the streams to use with --visual, --audio, --text",
+        )
     std = np.sqrt(spread / count)
     return Stats(mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32))

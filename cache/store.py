@@ -49,6 +49,8 @@ class FeatureCache:
     def create(cls, root: Path, dataset: str = "") -> "FeatureCache":
         """Open the cache at ``root`` for writing, making it if it is not there; sweeps up dead writers' leftovers."""
         root = Path(root)
+        if root.is_file():
+            raise CacheError(f"{root} is a file", hint="give --cache a folder")
         if root.is_dir() and not (root / "zarr.json").is_file() and {p.name for p in root.iterdir()} - {STAGING}:
             raise CacheError(f"{root} is not empty and not a feature cache", hint="give --cache another folder")
         group_once(root, root, {"format": FORMAT, "dataset": dataset})
@@ -56,12 +58,17 @@ class FeatureCache:
             group_once(root, root / group, {"holds": group})
         sweep(root)
         cache = cls(root)
-        if dataset and cache.dataset != dataset:
+        if dataset:
+            cache.check_dataset(dataset)
+        return cache
+
+    def check_dataset(self, dataset: str) -> None:
+        """Raises CacheError where the cache holds another dataset: ids of two corpora would be mixed up."""
+        if self.dataset != dataset:
             raise CacheError(
-                f"the cache at {root} holds {cache.dataset or 'no named dataset'!r}, not {dataset!r}",
+                f"the cache at {self.root} holds {self.dataset or 'no named dataset'!r}, not {dataset!r}",
                 hint="give every dataset a cache of its own",
             )
-        return cache
 
     # -- streams ------------------------------------------------------------------------------------------------
 
@@ -141,9 +148,9 @@ class FeatureCache:
                 f"stream {key} of {recording!r} has values up to {largest}, which {dtype} cannot hold",
                 hint="check the encoder's weights and precision",
             )
-        frames = len(self.timeline(recording))
-        if len(values) != frames:
-            raise DataError(f"stream {key} of {recording!r} has {len(values)} rows; its timeline has {frames}")
+        wanted = (len(self.timeline(recording)), self.stream(key).dim)
+        if values.shape != wanted:
+            raise DataError(f"stream {key} of {recording!r} has shape {values.shape}; wanted [T, D] = {wanted}")
         arrays = {"values": values.astype(dtype), "present": aligned.present}
         commit_group(self.root, self.root / "features" / key / folder_of(recording), recording, arrays, info or {})
 
@@ -169,7 +176,7 @@ class FeatureCache:
         if not folder.exists():
             commit_group(self.root, folder, recording, {"pts": timeline.pts}, {"end": timeline.end, **(info or {})})
         committed = self.timeline(recording)
-        if not np.array_equal(committed.pts, timeline.pts):
+        if not np.array_equal(committed.edges, timeline.edges):
             raise DataError(
                 f"recording {recording!r} now has {len(timeline)} frames up to {timeline.pts[-1]:.3f} s; its cached "
                 f"timeline has {len(committed)} up to {committed.pts[-1]:.3f} s",

@@ -115,6 +115,13 @@ def test_linear_interpolates_between_the_middles_of_rows():
     np.testing.assert_allclose(out.values[:, 0], np.clip((np.arange(10) * 0.1 + 0.05 - 0.25) / 0.5, 0, 1), atol=1e-6)
 
 
+def test_linear_never_blends_across_a_gap():
+    timeline = timeline_of([0.5] * 22)
+    spans = np.array([[0.0, 1.0], [10.0, 11.0]])
+    out = align(Track(spans, np.array([[0.0], [100.0]], np.float32)), timeline, "linear")
+    assert out.values[out.present, 0].tolist() == [0, 0, 100, 100]
+
+
 def test_unknown_policy_names_the_known_ones():
     with pytest.raises(UsageError, match="overlap, linear, nearest"):
         align(Track.concat([], 1), timeline_of([1.0]), "mean")

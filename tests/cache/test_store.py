@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.commit import STAGING, staged
+from cache.commit import STAGING, claim, staged
 from cache.errors import AmbiguousStream, CacheError, CorruptCache, DataError
 from cache.ids import folder_of, recording_of
 from cache.layout import checksum_of_file
@@ -139,6 +142,64 @@ def test_missing_and_foreign_folders_are_named(tmp_path):
         FeatureCache.create(tmp_path / "photos")
 
 
+def test_more_recordings_than_open_files_are_read(tmp_path):
+    """In a process of its own, whose limit is 64 files; a map holds one."""
+    code = """
+import resource, sys, numpy as np
+from pathlib import Path
+from cache.records import Aligned, Timeline
+from cache.store import FeatureCache
+cache = FeatureCache.create(Path(sys.argv[1]))
+spec = cache.declare("s", "visual", 4, {}, {})
+for i in range(100):
+    cache.write_timeline(f"r{i}", Timeline(np.arange(3) / 25, 0.12))
+    cache.write(spec.key, f"r{i}", Aligned(np.full((3, 4), i, np.float32), np.ones(3, bool)))
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+reader = cache.reader(spec.key)
+for _ in range(2):
+    assert [reader.window(f"r{i}", slice(0, 1))[0, 0] for i in range(100)] == list(range(100))
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path / "cache"], check=True)
+
+
+def test_shapes_that_do_not_fit_are_refused(cache):
+    spec = cache.declare("swin", "visual", 8, {}, {})
+    cache.write_timeline("a", timeline(3))
+    with pytest.raises(DataError, match=r"shape \(3, 5\); wanted \[T, D\] = \(3, 8\)"):
+        cache.write(spec.key, "a", aligned(3, dim=5))
+    with pytest.raises(DataError, match="wanted"):
+        Aligned(np.zeros((3, 8), np.float32), np.ones(2, bool))
+
+
+def test_replacing_labels_never_leaves_a_reader_without(cache):
+    label = Labels(np.zeros((4, 2), np.float32), np.ones(4, bool))
+    cache.labels.write("va", {"a": label}, Partitions({"a": "train"}))
+    stop, missing = threading.Event(), []
+
+    def read():
+        while not stop.is_set():
+            try:
+                cache.labels.partitions("va")
+            except CacheError as error:
+                missing.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for i in range(40):
+        cache.labels.write("va", {"a": label}, Partitions({"a": f"p{i}"}))
+    stop.set()
+    reader.join()
+    assert not missing
+
+
+def test_a_claim_is_held_by_one_and_freed_with_its_process(tmp_path):
+    with claim(tmp_path, "rec", wait=False) as mine, claim(tmp_path, "rec", wait=False) as other:
+        assert mine
+        assert not other
+    with claim(tmp_path, "rec", wait=False) as again:
+        assert again
+
+
 def test_a_cache_holds_one_dataset(cache):
     with pytest.raises(CacheError, match="holds 'demo', not 'recola'"):
         FeatureCache.create(cache.root, "recola")
@@ -263,7 +324,7 @@ def test_pitfall_23_statistics_count_present_frames_of_the_named_recordings_only
     np.testing.assert_allclose(stats.std, rows.std(0), atol=1e-6)
     again = stream_stats(cache, spec.key, ["a", "b"])
     assert np.array_equal(again.mean, stats.mean)
-    assert len(list((cache.root / "stats" / spec.key).iterdir())) == 1
+    assert len([p for p in (cache.root / "stats" / spec.key).iterdir() if p.is_dir()]) == 1
 
 
 def test_metadata_is_plain_json_with_every_setting(cache):

@@ -25,6 +25,12 @@ cache_app = typer.Typer(help="Look after a feature cache.", no_args_is_help=True
 app.add_typer(cache_app, name="cache")
 
 INTERRUPTED, SOME_FAILED = 130, 3
+KEPT = {
+    "extract": "what is committed is kept: run the same command to go on",
+    "demo": "what is extracted is kept: run the same command to go on",
+    "train-fusion": "the run is not kept: run the same command to start it anew",
+    "ablate": "finished runs are kept in their folders: run the same command to make the table",
+}
 
 Dataset = Annotated[str | None, typer.Option(help="Corpus: see [b]list datasets[/b].", metavar="NAME")]
 Root = Annotated[Path | None, typer.Option(help="Where the corpus lies. Default: data/DATASET.", metavar="DIR")]
@@ -66,7 +72,7 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., int | None
                 print(f"error: {error}", file=sys.stderr)
                 code = error.exit_code
             except KeyboardInterrupt:
-                print("interrupted; what is finished is kept: run the same command to go on", file=sys.stderr)
+                print(f"interrupted; {KEPT.get(name, 'nothing was changed')}", file=sys.stderr)
                 code = INTERRUPTED
             raise typer.Exit(code or 0)
 
@@ -149,6 +155,7 @@ def index(dataset: Dataset = None, root: Root = None, cache: CacheDir = None, js
 
     store = FeatureCache(find_cache(cache, dataset))
     name = dataset or store.dataset
+    store.check_dataset(name)
     corpus = DATASETS.get(name)(root or Path("data") / name)
     notes, failures = index_labels(corpus, store)
     count = len(store.labels.recordings(corpus.protocol))
@@ -186,14 +193,17 @@ def train_fusion(
     """
     from cache.find import find_cache
     from cache.recipe import merge, parse_sets
+    from cache.store import FeatureCache
     from fuse.recipe import train_recipe
     from fuse.report import run_table
+    from fuse.streams import named_streams
     from fuse.train import run_train
 
-    streams = [s for names in map(_split, (visual, audio, text)) for s in names or []]
-    given = {"head": head, "streams": streams or None, "seed": seed, "epochs": epochs, "tokens": tokens}
-    given |= {"stride": stride, "loss": loss, "device": device, "plugins": plugin}
-    resolved = train_recipe(find_cache(cache, dataset), recipe, merge(given, parse_sets(set_ or [])))
+    root = find_cache(cache, dataset)
+    given = {"head": head, "seed": seed, "epochs": epochs, "tokens": tokens, "stride": stride, "loss": loss}
+    given |= {"device": device, "plugins": plugin}
+    given |= named_streams(FeatureCache(root), {"visual": _split(visual), "audio": _split(audio), "text": _split(text)})
+    resolved = train_recipe(root, recipe, merge(given, parse_sets(set_ or [])))
     result = run_train(resolved, quiet=quiet)
     _print(result, json_, run_table(result), f"saved in {result.folder}")
 
@@ -231,7 +241,7 @@ def demo(
     json_: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """The whole idea on real files, in minutes: write a small corpus, extract, train seven rows, print one table.
+    """The whole idea on real files, in minutes: write a small corpus, extract, train a table of heads.
 
     Example: python cli.py demo
     """

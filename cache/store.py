@@ -159,6 +159,14 @@ class FeatureCache:
         folder = committed(self.root / "features" / key / folder_of(recording), recording)
         return Aligned(open_array(folder / "values").astype(np.float32), open_array(folder / "present").copy())
 
+    def ever_present(self, key: str) -> bool:
+        """Whether any recording of a stream has a frame that is present; by the commit records alone."""
+        for recording in self.recordings(key):
+            record = self.commit_record(key, recording)
+            if record.get("absent_frames", 0) < record["arrays"]["present"]["shape"][0]:
+                return True
+        return False
+
     def reader(self, key: str) -> StreamReader:
         """Random access to the committed recordings of a stream, at memory speed."""
         folder = self.root / "features" / key

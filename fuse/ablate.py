@@ -13,8 +13,8 @@ import torch
 
 from cache.errors import UsageError
 from cache.progress import progress
-from cache.recipe import build, find_recipe, merge
-from fuse.recipe import SHIPPED, TrainRecipe
+from cache.recipe import build, merge
+from fuse.recipe import TrainRecipe, read_table
 from fuse.train import RunResult, run_train
 
 
@@ -61,7 +61,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row's numbers on the partition. raw, smoothed, per_recording: summaries of valence, arousal and mean."""
+    """A row's numbers on the partition. raw, smoothed, per_recording: summaries of valence, arousal and mean.
+
+    validation: summary of the raw mean CCC there, for choosing without looking at the partition reported.
+    """
 
     label: str
     head: str
@@ -72,12 +75,13 @@ class RowResult:
     raw: dict[str, Summary]
     smoothed: dict[str, Summary]
     per_recording: dict[str, Summary]
+    validation: Summary
     folders: list[str]
 
 
 def ablate_recipe(recipe: Path, given: dict[str, Any]) -> AblateRecipe:
     """A table's recipe file (or shipped name) with what was given over it."""
-    return build(AblateRecipe, merge(find_recipe(recipe, SHIPPED), given))
+    return build(AblateRecipe, merge(read_table(recipe), given))
 
 
 def run_ablate(recipe: AblateRecipe, *, quiet: bool = False) -> list[RowResult]:
@@ -157,5 +161,6 @@ def _summarise(row: Row, runs: list[RunResult], partition: str) -> RowResult:
         raw=over_seeds("raw"),
         smoothed=over_seeds("smoothed"),
         per_recording=over_seeds("per_recording"),
+        validation=summary(r.evaluations["validation"].raw.mean for r in runs),
         folders=[r.folder for r in runs],
     )

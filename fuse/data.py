@@ -4,6 +4,7 @@ Features stay in their memory maps; a batch is gathered straight from them. Norm
 training partition and travel with the run, never from the data being scored.
 """
 
+import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +18,8 @@ from cache.stats import Stats, stream_stats
 from cache.store import FeatureCache
 from fuse.batch import Batch
 from fuse.windows import Windows
+
+log = logging.getLogger("affuse")
 
 
 @dataclass(frozen=True)
@@ -84,46 +87,55 @@ def _as_slice(frames: npt.NDArray[np.int64]) -> slice:
     return slice(int(frames[0]), int(frames[-1]) + 1, step)
 
 
-PARTITIONS = ("train", "validation", "test")
+def open_partition(
+    cache: FeatureCache,
+    streams: tuple[StreamSpec, ...],
+    protocol: str,
+    partition: str,
+    stats: dict[str, Stats] | None = None,
+    *,
+    skip_incomplete: bool = False,
+) -> Corpus:
+    """The recordings of a partition that have labelled frames; without ``stats`` it gives its own (training).
 
-
-def open_partitions(cache: FeatureCache, streams: tuple[StreamSpec, ...], protocol: str) -> dict[str, Corpus]:
-    """A corpus for each partition that has labels, normalised by the training partition's statistics.
-
-    Raises CacheError where training or validation is empty, or a recording lacks one of the streams.
+    Raises CacheError where there is none, or where one lacks a stream (left out with ``skip_incomplete``).
     """
     split, annotated = cache.labels.partitions(protocol), set(cache.labels.recordings(protocol))
-    members = {p: [r for r in split.members(p) if r in annotated] for p in PARTITIONS}
-    for partition in ("train", "validation"):
-        if not members[partition]:
-            raise CacheError(
-                f"partition {partition!r} of protocol {protocol!r} in {cache.root} has no labelled recording",
-                hint="extract or index the corpus with its annotations first",
-            )
+    labels = {r: cache.labels.read(protocol, r) for r in split.members(partition) if r in annotated}
+    labels = {r: label for r, label in labels.items() if label.labelled.any()}
     readers = {s.name: cache.reader(s.key) for s in streams}
-    _check_complete(streams, readers, [r for p in members.values() for r in p])
-    stats = {s.name: stream_stats(cache, s.key, members["train"]) for s in streams}
-    return {
-        p: Corpus(
-            names,
-            [len(cache.timeline(r)) for r in names],
-            {r: cache.labels.read(protocol, r) for r in names},
-            readers,
-            stats,
+    for recording in _incomplete(streams, readers, list(labels), skip_incomplete):
+        del labels[recording]
+    if not labels:
+        raise CacheError(
+            f"partition {partition!r} of protocol {protocol!r} in {cache.root} has no labelled recording",
+            hint=f"its partitions are {sorted(set(split.of.values()))}; wanted train, validation and, for scores, test",
         )
-        for p, names in members.items()
-        if names
-    }
+    stats = stats or {s.name: stream_stats(cache, s.key, sorted(labels)) for s in streams}
+    return Corpus(list(labels), [len(cache.timeline(r)) for r in labels], labels, readers, stats)
 
 
-def _check_complete(streams: tuple[StreamSpec, ...], readers: dict[str, StreamReader], recordings: list[str]) -> None:
+def has_labels(cache: FeatureCache, protocol: str, partition: str) -> bool:
+    """Whether any recording of that partition has a label file; its values are not looked at."""
+    return bool(set(cache.labels.partitions(protocol).members(partition)) & set(cache.labels.recordings(protocol)))
+
+
+def _incomplete(
+    streams: tuple[StreamSpec, ...], readers: dict[str, StreamReader], recordings: list[str], skip: bool
+) -> set[str]:
+    """Recordings that lack a stream. Raises CacheError naming one, unless they may be skipped."""
+    all_lacking: set[str] = set()
     for spec in streams:
         lacking = sorted(set(recordings) - set(readers[spec.name].folders))
-        if lacking:
+        if lacking and not skip:
             raise CacheError(
                 f"stream {spec.key} lacks {len(lacking)} of {len(recordings)} recordings, such as {lacking[0]!r}",
-                hint="run the same extract command again: it makes only what is missing",
+                hint="extract again, which makes only what is missing, or leave them out: --set skip_incomplete=true",
             )
+        all_lacking |= set(lacking)
+    if all_lacking:
+        log.warning("%d of %d recordings lack a stream and are left out", len(all_lacking), len(recordings))
+    return all_lacking
 
 
 def mean_label(corpus: Corpus) -> torch.Tensor:

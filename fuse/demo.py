@@ -1,4 +1,4 @@
-"""What the demo leaves behind: the table as JSON and Markdown, and pictures of its best fusion row."""
+"""What the demo leaves behind: the table as JSON and Markdown, and pictures of its best row on validation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def save_demo(root: Path, cache_root: Path, rows: Sequence[RowResult]) -> list[s
     plots = root / "plots"
     plots.mkdir(parents=True, exist_ok=True)
     plot_ablation(plots / "ablation.png", rows, PARTITION)
-    best = max((r for r in rows if not r.control), key=lambda r: r.raw["mean"].mean)
+    best = max((r for r in rows if not r.control), key=lambda r: r.validation.mean)  # test chooses nothing
     run = Path(best.folders[0])
     labels_of = FeatureCache(cache_root).labels
     members = labels_of.partitions(PROTOCOL).members(PARTITION)
@@ -29,7 +29,7 @@ def save_demo(root: Path, cache_root: Path, rows: Sequence[RowResult]) -> list[s
     plot_circumplex(plots / "circumplex.png", run, PARTITION, labels)
     shown = _median_recording(run, labels)
     plot_traces(plots / "traces.png", shown, run, PARTITION, labels[shown])
-    return [f"table: {root}/results.json; plots of {best.label}: {plots}/"]
+    return [f"table: {root}/results.json; plots of {best.label} (best on validation): {plots}/"]
 
 
 def _median_recording(run: Path, labels: dict[str, Labels]) -> str:

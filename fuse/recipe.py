@@ -1,16 +1,17 @@
 """What one run of stage two is: the recipe as given, and what the head's own protocol fills in."""
 
 import dataclasses
+import hashlib
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cache.errors import CacheError, UsageError
+from cache.errors import AffuseError, ConfigError, UsageError
 from cache.fingerprint import fingerprint
 from cache.recipe import build, find_recipe, merge, to_plain
-from cache.records import StreamSpec
-from cache.registry import load_plugin
+from cache.records import Modality, Partitions, StreamSpec
+from cache.registry import load_plugin, suggest
 from cache.store import FeatureCache
 from fuse.batch import HeadInputs
 from fuse.heads import HEADS, Head
@@ -18,6 +19,7 @@ from fuse.heads._base import Protocol
 
 log = logging.getLogger("affuse")
 SHIPPED = Path(__file__).parent / "recipes"
+TABLE_KEYS = ["cache", "rows", "runs", "train", "heads", "seeds", "workers", "partition"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,14 @@ class TrainRecipe:
 
     tokens, hop: in tokens; stride, smooth: in frames. labels: name of the label protocol. options: of the head.
     permute_labels: the control that must score about 0, trained on labels shuffled across recordings.
+    skip_incomplete: leave out recordings that lack a stream, and count them, instead of stopping.
     """
 
     head: str
     cache: Path
     runs: Path = Path("var/runs")
     streams: tuple[str, ...] = ()
+    without: tuple[Modality, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     plugins: tuple[Path, ...] = ()
     labels: str = "va"
@@ -50,6 +54,20 @@ class TrainRecipe:
     device: str = "auto"
     smooth: int = 25
     permute_labels: bool = False
+    skip_incomplete: bool = False
+
+
+def read_table(recipe: Path | None) -> dict[str, Any]:
+    """Plain data of a recipe file; empty for None. Raises ConfigError for tables and heads that do not exist."""
+    data = find_recipe(recipe, SHIPPED)
+    wrong = [(k, TABLE_KEYS) for k in data if k not in TABLE_KEYS]
+    wrong += [(f"heads.{h}", HEADS.names()) for h in data.get("heads", {}) if h not in HEADS.names()]
+    if wrong:
+        told = [f"{k!r} ({suggest(k.removeprefix('heads.'), names) or 'there is no such key'})" for k, names in wrong]
+        raise ConfigError(
+            f"recipe {recipe} has unknown keys: {', '.join(told)}", hint="settings of runs go under [train]"
+        )
+    return data
 
 
 def train_recipe(cache_root: Path, recipe: Path | None, given: dict[str, Any]) -> TrainRecipe:
@@ -61,7 +79,7 @@ def train_recipe(cache_root: Path, recipe: Path | None, given: dict[str, Any]) -
     dataset = FeatureCache(cache_root).dataset
     own = recipe is None and (SHIPPED / f"{dataset}.toml").is_file()
     chosen = Path(dataset) if own else None if recipe == Path("none") else recipe
-    data = find_recipe(chosen, SHIPPED)
+    data = read_table(chosen)
     head = given.get("head") or data.get("train", {}).get("head")
     if not head:
         raise UsageError("no head is named", hint="give --head NAME; python cli.py list heads")
@@ -85,34 +103,39 @@ def protocol_of(recipe: TrainRecipe) -> Protocol:
     return dataclasses.replace(own, **merged)
 
 
-def choose_streams(cache: FeatureCache, wanted: tuple[str, ...]) -> tuple[StreamSpec, ...]:
-    """Streams by name or key, or all of the cache, visual before audio before text.
-
-    Raises CacheError where there are none, AmbiguousStream where a bare name stands for several.
-    """
-    names = wanted or tuple(sorted({k.rpartition("-")[0] for k in cache.stream_keys()}))
-    if not names:
-        raise CacheError(f"the cache at {cache.root} holds no stream yet", hint="run: python cli.py extract")
-    specs = [cache.resolve(n) for n in names]
-    order = ("visual", "audio", "text")
-    return tuple(specs) if wanted else tuple(sorted(specs, key=lambda s: (order.index(s.modality), s.name)))
-
-
 def make_head(recipe: TrainRecipe, protocol: Protocol, streams: tuple[StreamSpec, ...]) -> Head:
     """Build the head. Raises ConfigError for options it does not have, UsageError for streams it cannot take."""
     cls = HEADS.get(recipe.head)
-    return cls(HeadInputs(streams, protocol.tokens), build(cls.Config, recipe.options, where=recipe.head))
+    cfg = build(cls.Config, recipe.options, where=recipe.head)
+    try:
+        return cls(HeadInputs(streams, protocol.tokens), cfg)
+    except AffuseError:
+        raise
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise ConfigError(f"head {recipe.head!r} cannot be built with {cfg}: {error}") from error
 
 
-def run_name(recipe: TrainRecipe, streams: tuple[StreamSpec, ...]) -> str:
-    """``head-streams-hash-seed``: the same recipe on the same streams is the same folder."""
+def run_name(recipe: TrainRecipe, streams: tuple[StreamSpec, ...], split: Partitions) -> str:
+    """``head-streams-hash-seed``: the same recipe, plugins, streams and recordings are the same folder."""
     plain = {k: v for k, v in to_plain(recipe).items() if k not in ("cache", "runs", "seed", "device", "streams")}
-    digest = fingerprint([plain, [s.key for s in streams]])[:6]
+    plugins = [hashlib.sha256(p.expanduser().read_bytes()).hexdigest() for p in recipe.plugins]
+    digest = fingerprint([plain, plugins, [s.key for s in streams], split.of])[:6]
     return f"{recipe.head}-{'+'.join(s.name for s in streams)}-{digest}-seed{recipe.seed}"
 
 
-def check(recipe: TrainRecipe) -> None:
-    """Raises UsageError for numbers that cannot train."""
-    for name in ("epochs", "patience", "smooth"):
-        if getattr(recipe, name) < 1:
-            raise UsageError(f"{name} is {getattr(recipe, name)}; wanted at least 1")
+def check(recipe: TrainRecipe, protocol: Protocol) -> None:
+    """Raises ConfigError naming every number that cannot train."""
+    least = {"epochs": 1, "patience": 1, "seed": 0}
+    wrong = [
+        f"{n} is {getattr(recipe, n)}, wanted at least {low}" for n, low in least.items() if getattr(recipe, n) < low
+    ]
+    if recipe.smooth < 1 or recipe.smooth % 2 == 0:
+        wrong.append(f"smooth is {recipe.smooth}, wanted an odd number of frames")
+    if not recipe.clip > 0:
+        wrong.append(f"clip is {recipe.clip}, wanted above 0")
+    if protocol.batch_size < 1:
+        wrong.append(f"batch_size is {protocol.batch_size}, wanted at least 1")
+    if not protocol.lr > 0 or not protocol.weight_decay >= 0:
+        wrong.append(f"lr is {protocol.lr} and weight_decay {protocol.weight_decay}, wanted above 0 and at least 0")
+    if wrong:
+        raise ConfigError("; ".join(wrong))

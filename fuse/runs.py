@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class RunFolder:
         """Write what the run is before it begins; numbers of an earlier run of this folder go away first."""
         for stale in ("metrics.json", "best.safetensors", "history.csv"):
             (self.path / stale).unlink(missing_ok=True)
+        shutil.rmtree(self.path / "predictions", ignore_errors=True)
         (self.path / "recipe.json").write_text(to_json(recipe))
         environment = {
             "python": platform.python_version(),
@@ -80,6 +82,8 @@ class RunFolder:
 def _git_commit() -> str:
     """Commit of the code, with a plus where it was changed since; empty outside a checkout."""
     here = Path(__file__).parent
+    if not (here.parent / ".git").exists():
+        return ""
     try:
         commit = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run(

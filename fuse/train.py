@@ -1,6 +1,8 @@
 """Stage two: one head trained from the cache. A plain loop that reads top to bottom."""
 
 import dataclasses
+import functools
+import logging
 import time
 from dataclasses import dataclass
 
@@ -8,20 +10,23 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cache.errors import UsageError
+from cache.errors import CacheError, UsageError
 from cache.progress import progress
 from cache.recipe import to_plain
 from cache.registry import load_plugin
 from cache.store import FeatureCache
-from fuse.data import Corpus, mean_label, open_partitions, permuted
+from fuse.data import Corpus, has_labels, mean_label, open_partition, permuted
 from fuse.evaluate import Evaluation, evaluate
 from fuse.heads import Head
 from fuse.heads._base import Protocol
 from fuse.losses import LOSSES
 from fuse.predict import predict
-from fuse.recipe import TrainRecipe, check, choose_streams, make_head, protocol_of, run_name
+from fuse.recipe import TrainRecipe, check, make_head, protocol_of, run_name
 from fuse.runs import RunFolder
+from fuse.streams import choose_streams
 from fuse.windows import Windows, make_windows
+
+log = logging.getLogger("affuse")
 
 
 @dataclass(frozen=True)
@@ -44,24 +49,32 @@ def run_train(recipe: TrainRecipe, *, quiet: bool = False) -> RunResult:
     Raises UsageError or ConfigError for names and options that do not exist, CacheError for what the cache lacks.
     """
     start = time.monotonic()
-    check(recipe)
     for plugin in recipe.plugins:
         load_plugin(plugin)
     protocol = protocol_of(recipe)
+    check(recipe, protocol)
+    device = torch_device(recipe.device)
     cache = FeatureCache(recipe.cache)
-    streams = choose_streams(cache, recipe.streams)
+    streams = choose_streams(cache, recipe.streams, recipe.without)
     torch.manual_seed(recipe.seed)
     head = make_head(recipe, protocol, streams)
-    parts = open_partitions(cache, streams, recipe.labels)
+    opened = functools.partial(open_partition, cache, streams, recipe.labels, skip_incomplete=recipe.skip_incomplete)
+    parts = {"train": opened("train")}
+    parts["validation"] = opened("validation", parts["train"].stats)
     if recipe.permute_labels:
-        parts |= {p: permuted(parts[p], recipe.seed) for p in ("train", "validation")}
-    folder = RunFolder(recipe.runs / (cache.dataset or cache.root.name) / run_name(recipe, streams))
+        parts = {p: permuted(corpus, recipe.seed) for p, corpus in parts.items()}
+    name = run_name(recipe, streams, cache.labels.partitions(recipe.labels))
+    folder = RunFolder(recipe.runs / (cache.dataset or cache.root.name) / name)
     folder.start(dataclasses.replace(recipe, **dataclasses.asdict(protocol)), streams, recipe.plugins)
-    device = torch_device(recipe.device)
     head.to(device).start_at(mean_label(parts["train"]).to(device))
     history = fit(head, parts, recipe, protocol, quiet=quiet)
     folder.save_history(history)
     folder.save_weights(head.state_dict(), parts["train"].stats)
+    if has_labels(cache, recipe.labels, "test"):  # opened only now: nothing above could look at it
+        try:
+            parts["test"] = opened("test", parts["train"].stats)
+        except CacheError as error:
+            log.warning("test is not scored: %s", error)
     evaluations = {p: score(head, parts[p], recipe, protocol, cache, folder, p) for p in parts if p != "train"}
     parameters = sum(p.numel() for p in head.parameters())
     seconds = round(time.monotonic() - start, 1)
@@ -145,7 +158,10 @@ def torch_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("device cuda was asked for, but torch sees no CUDA device", hint="use --device auto")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"{name!r} is no device", hint="use auto, cpu, cuda, cuda:1 or mps") from error
 
 
 def _sampling(protocol: Protocol) -> tuple[int, int, int]:

@@ -175,7 +175,7 @@ def test_lists_name_what_there_is(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_pitfall_16_interrupted_is_exit_130_and_says_how_to_go_on(toy_cache, tmp_path, kind):
+def test_pitfall_16_interrupted_is_exit_130_and_says_what_is_kept(toy_cache, tmp_path, kind):
     args = ["train-fusion", "--head", "concat", "--cache", toy_cache.root, "--epochs", "100000", "--tokens", "8"]
     args += ["--set", "patience=100000", "--set", "hop=8"]
     pipe = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True, "cwd": tmp_path}
@@ -185,4 +185,4 @@ def test_pitfall_16_interrupted_is_exit_130_and_says_how_to_go_on(toy_cache, tmp
             time.sleep(0.1)
         process.send_signal(kind)
         assert process.wait(30) == 130
-        assert "run the same command to go on" in process.stderr.read()
+        assert "run the same command to start it anew" in process.stderr.read()

@@ -1,0 +1,44 @@
+"""Which streams of a cache a run uses: those it names, or all that hold anything."""
+
+import logging
+
+from cache.errors import CacheError, UsageError
+from cache.records import MODALITIES, StreamSpec
+from cache.store import FeatureCache
+
+log = logging.getLogger("affuse")
+
+
+def choose_streams(
+    cache: FeatureCache, wanted: tuple[str, ...], without: tuple[str, ...] = ()
+) -> tuple[StreamSpec, ...]:
+    """Streams by name or key; by default all of the cache but those of modalities in ``without``.
+
+    By default a stream that is absent in every frame of every recording (a corpus without transcripts) is left out,
+    and said so. Raises CacheError where nothing is left, AmbiguousStream where a bare name stands for several.
+    """
+    if wanted:
+        return tuple(cache.resolve(n) for n in wanted)
+    names = sorted({k.rpartition("-")[0] for k in cache.stream_keys()})
+    specs = [s for s in map(cache.resolve, names) if s.modality not in without]
+    used = [s for s in specs if cache.ever_present(s.key)]
+    for spec in specs:
+        if spec not in used:
+            log.info("stream %s is absent in every recording and left out", spec.key)
+    if not used:
+        raise CacheError(f"the cache at {cache.root} holds no stream to train on", hint="run: python cli.py extract")
+    return tuple(sorted(used, key=lambda s: (MODALITIES.index(s.modality), s.name)))
+
+
+def named_streams(cache: FeatureCache, named: dict[str, list[str] | None]) -> dict[str, list[str] | None]:
+    """``streams`` and ``without`` of a recipe from names by modality: None is not said, an empty list is none of it.
+
+    Naming any stream leaves out all that are not named. Raises UsageError for a stream of another modality.
+    """
+    for modality, names in named.items():
+        for name in names or []:
+            spec = cache.resolve(name)
+            if spec.modality != modality:
+                raise UsageError(f"stream {name!r} is {spec.modality}", hint=f"give it as --{spec.modality} {name}")
+    streams = [n for names in named.values() for n in names or []]
+    return {"streams": streams or None, "without": [m for m, names in named.items() if names == []] or None}

@@ -14,10 +14,10 @@ from pathlib import Path
 from cache.errors import MissingData
 from cache.records import Annotation, Partitions, Recording
 from extract.datasets._base import Dataset, read_frame_rows
+from extract.transcripts import find_transcript
 
 _FOLDERS = {"Train_Set": "train", "Validation_Set": "validation", "Test_Set": "test"}
 _VIDEO = {".mp4", ".avi", ".webm", ".mkv", ".mov"}
-_TRANSCRIPTS = (".srt", ".vtt", ".ctm", ".txt")
 
 
 class Affwild2Layout(Dataset):
@@ -58,12 +58,11 @@ class Affwild2Layout(Dataset):
         for trial in sorted(self._partition_of):
             base = trial if trial in videos else trial.removesuffix("_left").removesuffix("_right")
             crops = self.root / "cropped_aligned" / trial
-            texts = [transcripts / f"{base}{s}" for s in _TRANSCRIPTS]
             found.append(
                 Recording(
                     id=trial,
                     video=videos.get(base, self.root / "batch1" / f"{base}.mp4"),
-                    transcript=next((t for t in texts if t.is_file()), None),
+                    transcript=find_transcript(transcripts, base),
                     crops=crops if crops.is_dir() else None,
                     subject=subjects.get(trial, ""),
                     group=base,

@@ -10,10 +10,12 @@ import fnmatch
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cache.errors import MissingData
 from cache.records import Annotation, Partitions, Recording
-from extract.datasets._base import Dataset, read_frame_rows
+from extract.datasets._base import Dataset
+from extract.datasets._labels import read_labels
 from extract.transcripts import find_transcript
 
 _FOLDERS = {"Train_Set": "train", "Validation_Set": "validation", "Test_Set": "test"}
@@ -23,8 +25,8 @@ _VIDEO = {".mp4", ".avi", ".webm", ".mkv", ".mov"}
 class Affwild2Layout(Dataset):
     """A corpus in Aff-Wild2's layout."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, options: Any = None) -> None:
+        super().__init__(root, options)
         if not self.root.is_dir():
             raise MissingData(f"no folder at {self.root}", hint="give the unpacked corpus: --root DIR (make: ROOT=DIR)")
         self.annotations = self._annotation_folder()
@@ -97,7 +99,7 @@ class Affwild2Layout(Dataset):
         for folder in _FOLDERS:
             path = self.annotations / folder / f"{recording.id}.txt"
             if path.is_file():
-                return read_frame_rows(path)
+                return read_labels(path)
         return None
 
     def partitions(self) -> Partitions:

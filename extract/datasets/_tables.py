@@ -14,7 +14,7 @@ _DELIMITERS = ";\t,"
 
 @dataclass(frozen=True)
 class Table:
-    """columns: names in lower case without padding. rows: (line in the file, cells without padding and quotes)."""
+    """columns: names in lower case without spaces. rows: (line in the file, cells without padding and quotes)."""
 
     path: Path
     columns: list[str]
@@ -50,11 +50,12 @@ def read_table(path: Path) -> Table:
     ragged = next(((n, r) for n, r in rows if len(r) != len(columns)), None)
     if ragged:
         raise DataError(f"{path} line {ragged[0]} has {len(ragged[1])} cells; its header names {len(columns)} columns")
-    return Table(path, [c.lower() for c in columns], rows)
+    return Table(path, ["".join(c.lower().split()) for c in columns], rows)
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    return [c.strip().strip("'\"").strip() for c in next(csv.reader([line], delimiter=delimiter))]
+    cells = next(csv.reader([line], delimiter=delimiter)) if '"' in line else line.split(delimiter)
+    return [c.strip(" \t'\"") for c in cells]
 
 
 def _arff_columns(lines: list[tuple[int, str]]) -> list[str]:

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +50,8 @@ AVEC_SPLIT = Path(__file__).with_name("recola_avec_split.csv")
 class Recola(Dataset):
     """The direct release or an AVEC package."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, options: Any = None) -> None:
+        super().__init__(root, options)
         if not self.root.is_dir():
             raise MissingData(f"no folder at {self.root}", hint="give the unpacked corpus: --root DIR (make: ROOT=DIR)")
         self.files = dict(self._found())

@@ -15,7 +15,7 @@ import cli
 from cache.store import FeatureCache
 
 TOP = Path(__file__).parents[1]
-COMMANDS = ["extract", "index", "train-fusion", "ablate", "demo", "list", "cache info"]
+COMMANDS = ["extract", "index", "doctor", "train-fusion", "ablate", "demo", "list", "cache info"]
 
 
 @pytest.fixture

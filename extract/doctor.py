@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 _ORDER = {"fault": 0, "warning": 1, "note": 2}
 _USUAL = ("train", "validation", "test")
+_OF_SOME: dict[
+    str, tuple[Severity, str]
+] = {  # what of a recording may be None, and what that means where others have it
+    "crops": ("warning", "recordings have no face crops: whole frames would be encoded"),
+    "transcript": ("note", "recordings have no transcript: their text is absent"),
+}
 _SHOWN = 5  # findings of one kind that the table spells out
 
 
@@ -48,18 +54,13 @@ def run_doctor(recipe: ExtractRecipe, *, quiet: bool = False) -> Diagnosis:
         for recording in recordings:
             seen.append(examine(recording, dataset))
             step()
-    findings = [f for s in seen for f in s.findings] + list(_between(recordings, dataset.partitions()))
-    rows, invalid = sum(s.rows for s in seen), sum(s.invalid for s in seen)
-    if invalid:
-        share = f"{invalid / rows:.1%} of {rows} annotation rows are invalid (-5 or empty) and masked"
-        findings.append(Finding("note", "invalid-labels", "", share))
-    if not rows:
-        findings.append(
-            Finding("warning", "no-labels", "", "no recording has labels: nothing can be trained or scored")
-        )
+    split = dataset.partitions()
+    findings = [f for s in seen for f in s.findings]
+    findings += [*_between(recordings, split), *_labels(seen, split)]
     findings.sort(key=lambda f: (_ORDER[f.severity], f.check, f.recording))
     faults = sum(f.severity == "fault" for f in findings)
     frames, hours = sum(s.frames for s in seen), round(sum(s.seconds for s in seen) / 3600, 3)
+    rows, invalid = sum(s.rows for s in seen), sum(s.invalid for s in seen)
     return Diagnosis(recipe.dataset, str(recipe.root), len(recordings), frames, hours, rows, invalid, faults, findings)
 
 
@@ -78,6 +79,19 @@ def _between(recordings: list[Recording], split: Partitions) -> Iterator[Finding
     yield from _memberships(recordings, split)
 
 
+def _labels(seen: list[Examined], split: Partitions) -> Iterator[Finding]:
+    rows, invalid = sum(s.rows for s in seen), sum(s.invalid for s in seen)
+    without = [s.recording for s in seen if not s.rows and split.of.get(s.recording) in _USUAL[:2]]
+    if not rows:
+        yield Finding("warning", "no-labels", "", "no recording has labels: nothing can be trained or scored")
+    elif without:
+        told = f"{_some(without)} of train and validation have no labels that can be read"
+        yield Finding("warning", "no-labels", "", told)
+    if invalid:
+        told = f"{invalid / rows:.1%} of {rows} annotation rows are invalid (-5 or empty) and masked"
+        yield Finding("note", "invalid-labels", "", told)
+
+
 def _memberships(recordings: list[Recording], split: Partitions) -> Iterator[Finding]:
     for recording in recordings:
         partition = split.of.get(recording.id)
@@ -86,24 +100,27 @@ def _memberships(recordings: list[Recording], split: Partitions) -> Iterator[Fin
         elif partition not in _USUAL:
             told = f"its partition is called {partition!r}; training looks for {', '.join(_USUAL)}"
             yield Finding("warning", "partition-name", recording.id, told)
-    cropped = sum(r.crops is not None for r in recordings)
-    for recording in recordings if cropped else ():
-        if recording.crops is None and recording.video is not None:
-            told = f"no face crops, {cropped} others have: whole frames would be encoded"
-            yield Finding("warning", "no-crops", recording.id, told)
+    for what, (severity, told) in _OF_SOME.items():
+        without = [r.id for r in recordings if getattr(r, what) is None and r.video is not None]
+        if without and len(without) < len(recordings):
+            yield Finding(severity, f"no-{what}", "", f"{_some(without)} of {len(recordings)} {told}")
+
+
+def _some(names: list[str]) -> str:
+    return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
 def _copies(recordings: list[Recording], split: Partitions) -> Iterator[Finding]:
     """One file used by two recordings is no copy (two people in one video), but must not lie in two partitions."""
     users: dict[Path, list[str]] = defaultdict(list)
     for recording in recordings:
-        for path in {recording.video, recording.audio} - {None}:
+        for path in {p for p in (recording.video, recording.audio) if p is not None}:
             users[path].append(recording.id)
     for paths in _alike(list(users)):
-        names = sorted(r for p in paths for r in users[p])
+        names = sorted({r for p in paths for r in users[p]})
         partitions = sorted({split.of[n] for n in names if n in split.of})
         where = f", in {' and '.join(partitions)}" if len(partitions) > 1 else ""
-        if len(paths) > 1:
+        if len(paths) > 1 and len(names) > 1:
             told = f"the same bytes as {', '.join(names[1:3])}{' ...' if len(names) > 3 else ''}{where}"
             severity: Severity = "fault" if where else "warning"
             yield Finding(severity, "duplicate-media", names[0], told)

@@ -1,6 +1,10 @@
 """One recording looked at as extraction would see it, without an encoder: what is wrong with it, a line each."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -66,12 +70,37 @@ def examine(recording: Recording, dataset: Dataset) -> Examined:
             _crops(recording, timeline, seen)
     _annotation(recording, dataset, timeline, seen)
     if recording.transcript is not None:
+        _transcript(recording.transcript, seen)
+    return seen
+
+
+def _transcript(path: Path, seen: Examined) -> None:
+    with _warnings() as told:
         try:
-            if not read_transcript(recording.transcript):
-                seen.add("warning", "transcript", f"nothing is said in {recording.transcript.name}")
+            units = read_transcript(path)
         except READING as error:
             seen.failed("transcript", error)
-    return seen
+            return
+    if told:
+        more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+        seen.add("warning", "transcript", f"{told[0]}{more}")
+    if not units:
+        seen.add("warning", "transcript", f"nothing is said in {path.name}")
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What is warned of inside, instead of printing it."""
+    log, told = logging.getLogger("affuse"), []
+    listener = logging.Handler(logging.WARNING)
+    listener.emit = lambda record: told.append(" ".join(record.getMessage().split()))  # type: ignore[method-assign]
+    log.addHandler(listener)
+    printed, log.propagate = log.propagate, False
+    try:
+        yield told
+    finally:
+        log.removeHandler(listener)
+        log.propagate = printed
 
 
 def _sound(recording: Recording, seen: Examined) -> Waveform | None:
@@ -80,8 +109,7 @@ def _sound(recording: Recording, seen: Examined) -> Waveform | None:
         return None  # a missing video is told once, by _picture
     try:
         with open_media(path) as container:
-            stream = container.streams.best("audio")
-            rate = int(stream.rate) if stream is not None else 0
+            rate = container.streams.audio[0].rate if container.streams.audio else 0
         sound = read_waveform(path, rate) if rate else None
     except READING as error:
         if path == recording.audio:

@@ -15,13 +15,13 @@ from extract.transcripts import ctm, cues, lines, textgrid, tsv, whisper
 
 log = logging.getLogger("affuse")
 
-READERS: dict[str, Callable[[str, Path], list[TimedText]]] = {
+READERS: dict[str, Callable[[str, Path], list[TimedText]]] = {  # those that may time words come first
+    ".textgrid": textgrid.read,
+    ".ctm": ctm.read,
+    ".json": whisper.read,
     ".srt": cues.read,
     ".vtt": cues.read,
-    ".json": whisper.read,
-    ".textgrid": textgrid.read,
     ".tsv": tsv.read,
-    ".ctm": ctm.read,
     ".txt": lines.read,
 }
 

@@ -34,8 +34,7 @@ def read(content: str, path: Path) -> list[TimedText]:
     tiers: list[_Tier] = []
     try:
         _header(tokens, path)
-        count = _number(tokens)
-        for _ in range(int(count)):
+        for _ in range(_count(tokens)):
             _tier(tokens, tiers)
     except _Broken as broken:
         log.warning("%s line %d is not a TextGrid's; what comes after it is left out", path.name, broken.line)
@@ -79,9 +78,8 @@ def _tier(tokens: Iterator[_Token], tiers: list[_Tier]) -> None:
     points = _string(tokens) == "TextTier"
     tier = _Tier(_string(tokens), [])
     _number(tokens), _number(tokens)
-    count = int(_number(tokens))
     tiers += [] if points else [tier]
-    for _ in range(count):
+    for _ in range(_count(tokens)):
         start = _number(tokens)
         end = start if points else _number(tokens)
         tier.units.append(TimedText(_string(tokens), start, end))
@@ -96,6 +94,13 @@ def _take(tokens: Iterator[_Token], kind: str) -> str:
 
 def _number(tokens: Iterator[_Token]) -> float:
     return float(_take(tokens, "number"))
+
+
+def _count(tokens: Iterator[_Token]) -> int:
+    token = next(tokens)
+    if not token.text.isdecimal():
+        raise _Broken(token.line)
+    return int(token.text)
 
 
 def _string(tokens: Iterator[_Token]) -> str:

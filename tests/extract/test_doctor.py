@@ -101,7 +101,17 @@ def test_a_recording_without_crops_among_others(doctor, film, tmp_path):
     for n in range(1, 76):
         Image.new("L", (4, 4)).save(folder / f"{n:05d}.png")
     rows = {"a": {**well(film("a"), tmp_path), "crops": folder}, "b": well(film("b", sound=-SOUND), tmp_path)}
-    assert only(doctor(**rows), "warning", "no-crops").recording == "b"
+    found = only(doctor(**rows), "warning", "no-crops")
+    assert found.detail == "1 (b) of 2 recordings have no face crops: whole frames would be encoded"
+
+
+def test_a_recording_without_transcript_among_others(doctor, film, tmp_path):
+    (tmp_path / "a.txt").write_text("[0s - 1s] hello\nnoise\nnoise\n")
+    rows = {"a": {**well(film("a"), tmp_path), "transcript": "a.txt"}, "b": well(film("b", sound=-SOUND), tmp_path)}
+    found = doctor(**rows)
+    assert found["note", "no-transcript"][0].detail.startswith("1 (b) of 2")
+    (warned,) = found["warning", "transcript"]
+    assert warned.detail == "a.txt line 2 has no [start - end] and is left out: 'noise' (and 1 more)"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a film " * 99])
@@ -109,7 +119,7 @@ def test_media_that_is_missing_or_cannot_be_read(doctor, film, tmp_path, content
     path = tmp_path / "b.mp4"
     if content is not None:
         path.write_bytes(content)
-    found = only(doctor(a=well(film(), tmp_path), b={"video": path, "partition": "train"}), "fault", "media")
+    found = only(doctor(a=well(film(), tmp_path), b=well(path, tmp_path)), "fault", "media")
     assert found.recording == "b"
     assert "b.mp4" in found.detail
 
@@ -218,6 +228,9 @@ def test_recordings_in_no_or_an_unknown_partition_and_a_corpus_without_labels(do
     assert only(doctor(a={**row, "partition": ""}), "warning", "no-partition").recording == "a"
     assert "'devel'" in only(doctor(a={**row, "partition": "devel"}), "warning", "partition-name").detail
     assert only(doctor(a={**row, "labels": ""}), "warning", "no-labels").recording == ""
+    other = {**well(film("b", sound=-SOUND), tmp_path), "labels": ""}
+    assert only(doctor(a=row, b=other), "warning", "no-labels").detail.startswith("1 (b) of train and validation")
+    assert doctor(a=row, b={**other, "partition": "test"}) == {}
 
 
 def test_the_command_tells_it_in_80_columns_and_by_its_exit_code(manifest, film, tmp_path, monkeypatch):

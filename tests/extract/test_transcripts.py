@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cache.errors import DataError, MissingData
-from extract.transcripts import read_transcript
+from extract.transcripts import find_transcript, read_transcript
 
 SRT = """1
 00:00:00,380 --> 00:00:01,100
@@ -54,7 +54,7 @@ def test_bracketed_lines_with_whole_seconds(tmp_path, caplog):
 
 def test_unknown_format_and_missing_file(tmp_path):
     (tmp_path / "a.docx").write_text("x")
-    with pytest.raises(DataError, match=r"wanted one of \.srt"):
+    with pytest.raises(DataError, match=r"wanted one of .*\.srt"):
         read_transcript(tmp_path / "a.docx")
     with pytest.raises(MissingData, match="no transcript at"):
         read_transcript(tmp_path / "b.srt")
@@ -194,3 +194,12 @@ def test_textgrid_that_breaks_off_keeps_what_came_before(tmp_path, caplog):
     path.write_text("no grid at all")
     with pytest.raises(DataError, match="not a TextGrid"):
         read_transcript(path)
+
+
+def test_of_several_transcripts_one_with_timed_words_is_found(tmp_path):
+    for name in ("a.srt", "a.json", "a.txt", "b.vtt", "b.TextGrid"):
+        (tmp_path / name).touch()
+    assert find_transcript(tmp_path, "a").name == "a.json"
+    assert find_transcript(tmp_path, "b").name == "b.TextGrid"
+    assert find_transcript(tmp_path, "c") is None
+    assert find_transcript(tmp_path / "none", "a") is None

@@ -165,6 +165,31 @@ def index(dataset: Dataset = None, root: Root = None, cache: CacheDir = None, js
     return SOME_FAILED if failures else 0
 
 
+@command(app, "doctor")
+def doctor(
+    dataset: Dataset = None,
+    root: Root = None,
+    recipe: Recipe = None,
+    set_: Set = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """What is wrong with a corpus, before any GPU hour: media, sound, crops, labels, transcripts, partitions.
+
+    Exit code 1: something would spoil numbers. Options of the corpus: --set dataset_options.label_range=[1,9].
+
+    Example: python cli.py doctor --dataset affwild2 --root data/affwild2
+    """
+    from cache.recipe import merge, parse_sets
+    from extract.doctor import diagnosis_table, run_doctor
+    from extract.recipe import extract_recipe
+
+    given = {"dataset": dataset, "root": root}
+    found = run_doctor(extract_recipe(merge(given, parse_sets(set_ or [])), recipe), quiet=quiet)
+    _print(found, json_, diagnosis_table(found))
+    return 1 if found.faults else 0
+
+
 @command(app, "train-fusion")
 def train_fusion(
     head: Annotated[str | None, typer.Option(help="Fusion head: see [b]list heads[/b].")] = None,

@@ -14,6 +14,7 @@ from cache.align import align
 from cache.errors import DataError
 from cache.records import Recording, Timeline, Track
 from cache.store import FeatureCache
+from extract.blocks import Waveform
 from extract.crops import crop_blocks
 from extract.media import DECODER, VideoFile, read_waveform
 from extract.streams import Stream
@@ -121,11 +122,16 @@ def _clock_of_sound(recording: Recording, cache: FeatureCache) -> Timeline:
     sound = read_waveform(path, 16_000)
     if sound is None:
         raise DataError(f"{path} has neither picture nor sound")
-    frames = max(1, int(len(sound.samples) / sound.rate * NOMINAL_FPS))
-    pts = sound.start + np.arange(frames) / NOMINAL_FPS
-    timeline = Timeline(pts, float(pts[-1] + 1 / NOMINAL_FPS))
+    timeline = nominal_timeline(sound)
     cache.write_timeline(recording.id, timeline, {"clock": "nominal", "decoder": DECODER, "source": _identity(path)})
     return timeline
+
+
+def nominal_timeline(sound: Waveform) -> Timeline:
+    """Frames for a recording without video: ``NOMINAL_FPS`` a second over its sound."""
+    frames = max(1, int(len(sound.samples) / sound.rate * NOMINAL_FPS))
+    pts = sound.start + np.arange(frames) / NOMINAL_FPS
+    return Timeline(pts, float(pts[-1] + 1 / NOMINAL_FPS))
 
 
 def _identity(path: Path) -> dict[str, Any]:

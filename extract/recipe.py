@@ -14,11 +14,15 @@ SHIPPED = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True)
 class ExtractRecipe:
-    """What to extract from where. ``encoders`` holds options by encoder name; an empty modality is left out."""
+    """What to extract from where. ``encoders`` holds options by encoder name; an empty modality is left out.
+
+    ``dataset_options`` are the corpus's own, e.g. ``label_range``; the dataset's ``Config`` names them.
+    """
 
     dataset: str
     root: Path
     cache: Path
+    dataset_options: dict[str, Any] = field(default_factory=dict)
     visual: tuple[str, ...] = ("swin",)
     audio: tuple[str, ...] = ("hubert",)
     text: tuple[str, ...] = ("roberta",)

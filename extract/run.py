@@ -12,7 +12,7 @@ from cache.errors import AffuseError, CacheError, UsageError
 from cache.progress import progress
 from cache.records import MODALITIES
 from cache.store import FeatureCache
-from extract.datasets import DATASETS
+from extract.datasets import open_dataset
 from extract.index import index_labels
 from extract.job import Outcome, extract_recording
 from extract.plan import Job, plan
@@ -48,7 +48,7 @@ class ExtractResult:
 def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     """Extract what is missing. Raises on wrong recipes, roots and weights; single bad recordings are reported."""
     start = time.monotonic()
-    dataset = DATASETS.get(recipe.dataset)(recipe.root)
+    dataset = open_dataset(recipe.dataset, recipe.root, recipe.dataset_options)
     recordings = dataset.recordings()
     if not recordings:
         raise UsageError(f"{recipe.root} holds no recording of {recipe.dataset}")

@@ -15,7 +15,7 @@ import cli
 from cache.store import FeatureCache
 
 TOP = Path(__file__).parents[1]
-COMMANDS = ["extract", "index", "train-fusion", "ablate", "demo", "list", "cache info"]
+COMMANDS = ["extract", "index", "doctor", "train-fusion", "ablate", "demo", "list", "cache info"]
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ class Gated(Head):
 def test_lists_name_what_there_is(run):
     assert "maven" in run("list", "heads")[1]
     assert "swin" in run("list", "encoders")[1]
-    assert json.loads(run("list", "datasets", "--json")[1]) == ["affwild2", "demo", "manifest"]
+    assert json.loads(run("list", "datasets", "--json")[1]) == ["affwild2", "demo", "manifest", "recola"]
     assert run("list", "models")[0] == 2
 
 

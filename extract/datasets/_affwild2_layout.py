@@ -10,21 +10,23 @@ import fnmatch
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cache.errors import MissingData
 from cache.records import Annotation, Partitions, Recording
-from extract.datasets._base import Dataset, read_frame_rows
+from extract.datasets._base import Dataset
+from extract.datasets._labels import read_labels
+from extract.transcripts import find_transcript
 
 _FOLDERS = {"Train_Set": "train", "Validation_Set": "validation", "Test_Set": "test"}
 _VIDEO = {".mp4", ".avi", ".webm", ".mkv", ".mov"}
-_TRANSCRIPTS = (".srt", ".vtt", ".ctm", ".txt")
 
 
 class Affwild2Layout(Dataset):
     """A corpus in Aff-Wild2's layout."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, options: Any = None) -> None:
+        super().__init__(root, options)
         if not self.root.is_dir():
             raise MissingData(f"no folder at {self.root}", hint="give the unpacked corpus: --root DIR (make: ROOT=DIR)")
         self.annotations = self._annotation_folder()
@@ -58,12 +60,11 @@ class Affwild2Layout(Dataset):
         for trial in sorted(self._partition_of):
             base = trial if trial in videos else trial.removesuffix("_left").removesuffix("_right")
             crops = self.root / "cropped_aligned" / trial
-            texts = [transcripts / f"{base}{s}" for s in _TRANSCRIPTS]
             found.append(
                 Recording(
                     id=trial,
                     video=videos.get(base, self.root / "batch1" / f"{base}.mp4"),
-                    transcript=next((t for t in texts if t.is_file()), None),
+                    transcript=find_transcript(transcripts, base),
                     crops=crops if crops.is_dir() else None,
                     subject=subjects.get(trial, ""),
                     group=base,
@@ -98,7 +99,7 @@ class Affwild2Layout(Dataset):
         for folder in _FOLDERS:
             path = self.annotations / folder / f"{recording.id}.txt"
             if path.is_file():
-                return read_frame_rows(path)
+                return read_labels(path)
         return None
 
     def partitions(self) -> Partitions:

@@ -1,58 +1,65 @@
-"""Your own videos: a CSV with a row a recording.
+"""Your own videos: a CSV with a row a recording, or JSON Lines with an object a recording.
 
 Columns: ``id`` and at least one of ``video``, ``audio``; optional ``transcript``, ``crops`` (folder of numbered face
-crops), ``labels`` (a file with the header ``valence,arousal`` and one row a frame), ``subject``, ``partition``.
-Paths are relative to the CSV's folder. Empty cells are absent.
+crops), ``labels`` (a file with the columns valence and arousal, and a column of times unless it has one row a frame) or
+``labels_valence`` and ``labels_arousal`` (one file each), ``subject``, ``partition``. Paths are relative to the
+manifest's folder. Empty cells are absent. Options say how label files are to be read: see ``LabelFormat``.
 """
 
 import csv
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cache.errors import DataError, MissingData
 from cache.records import Annotation, Partitions, Recording
 from cache.registry import suggest
 from extract.datasets import DATASETS
-from extract.datasets._base import Dataset, read_frame_rows
+from extract.datasets._base import Dataset
+from extract.datasets._labels import LabelFormat, read_dimensions, read_labels
 
 _FILES = ("video", "audio", "transcript", "crops")
-_COLUMNS = ["id", *_FILES, "labels", "subject", "partition"]
+_LABELS = ("labels", "labels_valence", "labels_arousal")
+_COLUMNS = ["id", *_FILES, *_LABELS, "subject", "partition"]
+_NAMES = ("manifest.csv", "manifest.jsonl")
 
 
 @DATASETS.register("manifest")
 class Manifest(Dataset):
-    """``--root`` is the CSV itself, or a folder with a ``manifest.csv``."""
+    """``--root`` is the manifest itself, or a folder with a ``manifest.csv`` or ``manifest.jsonl``."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.path = self.root / "manifest.csv" if self.root.is_dir() else self.root
+    Config = LabelFormat
+
+    def __init__(self, root: Path, options: LabelFormat | None = None) -> None:
+        super().__init__(root, options)
+        there = [self.root / n for n in _NAMES if (self.root / n).is_file()]
+        self.path = (there or [self.root / _NAMES[0]])[0] if self.root.is_dir() else self.root
         if not self.path.is_file():
             raise MissingData(
                 f"no manifest at {self.path}", hint="give --root a CSV with the columns id,video,audio,..."
             )
-        with open(self.path, newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            self._check_columns([c or "" for c in table.fieldnames or []])
-            self.rows = {row["id"]: row for row in self._checked(table)}
+        read = _json_rows if self.path.suffix.lower() in (".jsonl", ".ndjson") else _csv_rows
+        self.rows: dict[str, dict[str, str]] = {}
+        for number, row in read(self.path):
+            cells = self._checked(number, row)
+            self.rows[cells["id"]] = cells
 
-    def _check_columns(self, columns: list[str]) -> None:
-        unknown = [c for c in columns if c not in _COLUMNS]
-        if unknown or "id" not in columns:
+    def _checked(self, number: int, row: dict[str, Any]) -> dict[str, str]:
+        unknown = [str(c) for c in row if c not in _COLUMNS and c is not None]
+        if unknown or "id" not in row:
             what = f"has the unknown column {unknown[0]!r}" if unknown else "has no column 'id'"
             hint = suggest(unknown[0], _COLUMNS) if unknown else ""
             raise DataError(f"{self.path} {what}; it takes {', '.join(_COLUMNS)}", hint=hint)
-
-    def _checked(self, table: "csv.DictReader[str]") -> list[dict[str, str]]:
-        rows, seen = [], set()
-        for number, row in enumerate(table, start=2):
-            cells = {c: (row.get(c) or "").strip() for c in _COLUMNS}
-            if None in row or not cells["id"] or cells["id"] in seen or not (cells["video"] or cells["audio"]):
-                raise DataError(
-                    f"{self.path} line {number}: every row needs a unique id, a video or an audio file, "
-                    f"and no more cells than the header; got {dict(row)}"
-                )
-            seen.add(cells["id"])
-            rows.append(cells)
-        return rows
+        cells = {c: "" if row.get(c) is None else str(row[c]).strip() for c in _COLUMNS}
+        if None in row or not cells["id"] or cells["id"] in self.rows or not (cells["video"] or cells["audio"]):
+            raise DataError(
+                f"{self.path} line {number}: every row needs a unique id, a video or an audio file, "
+                f"and no more cells than the header; got {row}"
+            )
+        if [bool(cells[c]) for c in _LABELS] not in ([False] * 3, [True, False, False], [False, True, True]):
+            raise DataError(f"{self.path} line {number}: give labels, or labels_valence and labels_arousal; got {row}")
+        return cells
 
     def _path(self, row: dict[str, str], column: str) -> Path | None:
         return self.path.parent / row[column] if row[column] else None
@@ -65,9 +72,11 @@ class Manifest(Dataset):
         ]
 
     def annotation(self, recording: Recording) -> Annotation | None:
-        """The file of the ``labels`` column."""
-        path = self._path(self.rows[recording.id], "labels")
-        return read_frame_rows(path) if path else None
+        """The file of the ``labels`` column, or those of the two dimensions."""
+        both, valence, arousal = (self._path(self.rows[recording.id], c) for c in _LABELS)
+        if valence and arousal:
+            return read_dimensions(valence, arousal, self.options)
+        return read_labels(both, self.options) if both else None
 
     def partitions(self) -> Partitions:
         """The ``partition`` and ``subject`` columns, where filled."""
@@ -76,3 +85,22 @@ class Manifest(Dataset):
             {id: row["partition"] for id, row in rows if row["partition"]},
             {id: row["subject"] for id, row in rows if row["subject"]},
         )
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        table = csv.DictReader(file)
+        for row in table:
+            yield table.line_num, row
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{path} line {number} is not JSON: {error.msg}") from error
+            if not isinstance(row, dict):
+                raise DataError(f"{path} line {number} is not an object of columns")
+            yield number, row

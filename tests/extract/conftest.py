@@ -80,6 +80,7 @@ def manifest(tmp_path):
 
     def write(**rows: dict[str, object]) -> Path:
         columns = ["id", "video", "audio", "transcript", "crops", "labels", "subject", "partition"]
+        columns += ["labels_valence", "labels_arousal"]
         lines = [",".join(columns)]
         lines += [",".join([name, *(str(row.get(c) or "") for c in columns[1:])]) for name, row in rows.items()]
         path = tmp_path / "manifest.csv"

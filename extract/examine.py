@@ -1,0 +1,228 @@
+"""One recording looked at as extraction would see it, without an encoder: what is wrong with it, a line each."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cache.align import align_labels
+from cache.errors import AffuseError
+from cache.records import Annotation, Recording, Timeline
+from extract.blocks import Waveform
+from extract.crops import crop_files
+from extract.datasets import Dataset
+from extract.job import nominal_timeline
+from extract.media import VideoFile, open_media, read_waveform
+from extract.transcripts import read_transcript
+
+Severity = Literal["fault", "warning", "note"]
+READING = (AffuseError, OSError, RuntimeError, ValueError)  # what reading a bad file may raise
+_RATES = (1, 2, 4, 5, 10, 12, 12.5, 15, 20, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60)  # frames or rows a second
+_LATE_S = 0.1
+_SILENCE = 1e-4  # of full scale: -80 dB
+_SHORT = 0.9  # sound of less than so much of the picture's length
+
+
+@dataclass(frozen=True)
+class Finding:
+    """fault: it would spoil numbers or the recording is lost; warning: look at it; note: good to know, dealt with."""
+
+    severity: Severity
+    check: str
+    recording: str
+    detail: str
+
+
+@dataclass
+class Examined:
+    """What was seen of one recording. rows, invalid: of its annotation; seconds of its timeline."""
+
+    recording: str
+    findings: list[Finding] = field(default_factory=list)
+    frames: int = 0
+    seconds: float = 0.0
+    rows: int = 0
+    invalid: int = 0
+
+    def add(self, severity: Severity, check: str, detail: str) -> None:
+        """Note a finding of this recording."""
+        self.findings.append(Finding(severity, check, self.recording, detail))
+
+    def failed(self, check: str, error: Exception) -> None:
+        """Note what could not be read, and why, in one line."""
+        self.add("fault", check, " ".join(str(error).split()))
+
+
+def examine(recording: Recording, dataset: Dataset) -> Examined:
+    """Decode and read everything of one recording once."""
+    seen = Examined(recording.id)
+    sound = _sound(recording, seen)
+    timeline = _picture(recording, sound, seen)
+    if timeline is not None:
+        seen.frames, seen.seconds = len(timeline), timeline.end - float(timeline.pts[0])
+        if sound is not None and recording.video is not None:
+            _compare_lengths(timeline, sound, seen)
+        if recording.crops is not None:
+            _crops(recording, timeline, seen)
+    _annotation(recording, dataset, timeline, seen)
+    if recording.transcript is not None:
+        _transcript(recording.transcript, seen)
+    return seen
+
+
+def _transcript(path: Path, seen: Examined) -> None:
+    with _warnings() as told:
+        try:
+            units = read_transcript(path)
+        except READING as error:
+            seen.failed("transcript", error)
+            return
+    if told:
+        more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+        seen.add("warning", "transcript", f"{told[0]}{more}")
+    if not units:
+        seen.add("warning", "transcript", f"nothing is said in {path.name}")
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What is warned of inside, instead of printing it."""
+    log, told = logging.getLogger("affuse"), []
+    listener = logging.Handler(logging.WARNING)
+    listener.emit = lambda record: told.append(" ".join(record.getMessage().split()))  # type: ignore[method-assign]
+    log.addHandler(listener)
+    printed, log.propagate = log.propagate, False
+    try:
+        yield told
+    finally:
+        log.removeHandler(listener)
+        log.propagate = printed
+
+
+def _sound(recording: Recording, seen: Examined) -> Waveform | None:
+    path = recording.audio or recording.video
+    if path is None or (path == recording.video and not path.is_file()):
+        return None  # a missing video is told once, by _picture
+    try:
+        with open_media(path) as container:
+            rate = container.streams.audio[0].rate if container.streams.audio else 0
+        sound = read_waveform(path, rate) if rate else None
+    except READING as error:
+        if path == recording.audio:
+            seen.failed("media", error)
+        return None
+    if sound is None:
+        seen.add("warning", "no-audio", f"{path.name} has no sound")
+    elif np.abs(sound.samples).max() < _SILENCE:
+        seen.add("warning", "silent-audio", f"{path.name} is silent throughout")
+    if sound is not None and sound.start > _LATE_S:
+        seen.add("note", "late-start", f"sound starts at {sound.start:.2f} s")
+    return sound
+
+
+def _picture(recording: Recording, sound: Waveform | None, seen: Examined) -> Timeline | None:
+    if recording.video is None:
+        if sound is None:
+            return None
+        seen.add("note", "nominal-clock", "no video: its frames are nominal, 25 a second over its sound")
+        return nominal_timeline(sound)
+    video = VideoFile(recording.video)
+    try:
+        timeline = video.read_times()
+    except READING as error:
+        seen.failed("media", error)
+        return None
+    if video.info["damaged_packets"]:
+        seen.add("warning", "damaged-media", f"{video.info['damaged_packets']} damaged packets are skipped")
+    if video.info["repaired_times"]:
+        seen.add("note", "frame-times", f"{video.info['repaired_times']} frame times do not increase")
+    if timeline.pts[0] > _LATE_S:
+        seen.add("note", "late-start", f"picture starts at {timeline.pts[0]:.2f} s")
+    _steadiness(timeline, seen)
+    return timeline
+
+
+def _steadiness(timeline: Timeline, seen: Examined) -> None:
+    gaps = np.diff(timeline.pts)
+    usual = float(np.median(gaps)) if len(gaps) else 0.0
+    if len(gaps) and np.abs(gaps - usual).max() > max(0.1 * usual, 0.002):
+        by_index = timeline.pts[0] + np.arange(len(timeline)) * gaps.mean()
+        wrong = np.abs(by_index - timeline.pts).max()
+        span = f"{gaps.min() * 1000:.0f} to {gaps.max() * 1000:.0f} ms a frame"
+        seen.add("note", "variable-rate", f"{span}: times from index / fps would be {wrong:.2f} s wrong")
+
+
+def _compare_lengths(timeline: Timeline, sound: Waveform, seen: Examined) -> None:
+    heard = min(sound.start + len(sound.samples) / sound.rate, timeline.end) - max(sound.start, float(timeline.pts[0]))
+    if heard < _SHORT * seen.seconds:
+        seen.add("warning", "short-audio", f"{max(heard, 0):.1f} s of sound for {seen.seconds:.1f} s of picture")
+
+
+def _crops(recording: Recording, timeline: Timeline, seen: Examined) -> None:
+    try:
+        numbers = sorted(crop_files(recording.crops)) if recording.crops else []
+    except READING as error:
+        seen.failed("crops", error)
+        return
+    inside = sum(0 <= n < len(timeline) for n in numbers)
+    if numbers and numbers[0] < 0:
+        seen.add("fault", "crops", "crops are numbered from 0; wanted from 1, the first frame")
+    if numbers and numbers[-1] + 1 > len(timeline):
+        _against_frames("crops", numbers[-1] + 1, timeline, seen)
+    if inside < len(timeline) / 2:
+        seen.add("warning", "few-faces", f"{len(timeline) - inside} of {len(timeline)} frames have no crop")
+
+
+def _annotation(recording: Recording, dataset: Dataset, timeline: Timeline | None, seen: Examined) -> None:
+    try:
+        annotation = dataset.annotation(recording)
+        if annotation is None:
+            return
+        valid = np.isfinite(annotation.va).all(axis=1) & (annotation.va != -5).all(axis=1)
+        seen.rows, seen.invalid = len(valid), int((~valid).sum())
+        if not valid.any():
+            seen.add("warning", "no-valid-label", f"none of {len(valid)} annotation rows is valid")
+        if timeline is None:
+            return
+        labelled = align_labels(annotation, timeline, recording.id).labelled
+    except READING as error:
+        seen.failed("annotation", error)
+        return
+    if annotation.times is None:
+        _against_frames("label rows", len(annotation.va), timeline, seen)
+    else:
+        _against_clock(annotation, timeline, bool(labelled.any()), seen)
+
+
+def _against_frames(what: str, rows: int, timeline: Timeline, seen: Examined) -> None:
+    """Rows by frame number: one more or fewer is usual, since counts come from headers."""
+    surplus = rows - len(timeline)
+    if surplus:
+        told = f"{rows} {what} for {len(timeline)} frames{_as_if(rows, timeline)}"
+        seen.add("note" if abs(surplus) == 1 else "fault", what.replace(" ", "-"), told)
+
+
+def _as_if(rows: int, timeline: Timeline) -> str:
+    """Names the rate that so many rows would fit, where it is a common one and not the video's."""
+    seconds = timeline.end - float(timeline.pts[0])
+    have = len(timeline) / seconds
+    rate = min(_RATES, key=lambda r: abs(r * seconds - rows))
+    fits = abs(rate * seconds - rows) <= max(1, 0.005 * rows)
+    return f": as many as at {rate:g} fps, the video has {have:.4g}" if fits and abs(rate / have - 1) > 0.01 else ""
+
+
+def _against_clock(annotation: Annotation, timeline: Timeline, any_labelled: bool, seen: Examined) -> None:
+    """Labels by time: they end about where the recording does."""
+    last, end = float(annotation.times[-1]) if annotation.times is not None else 0.0, timeline.end
+    if last > 100 * end:
+        seen.add("fault", "label-times", f"labels end at {last:g} s, media at {end:.1f} s: are these milliseconds?")
+    elif not any_labelled and seen.invalid < seen.rows:
+        seen.add("fault", "label-times", "no frame is shown while there are labels")
+    elif last > end + max(1.0, 0.01 * end):
+        seen.add("fault", "label-times", f"labels end at {last:.1f} s, media at {end:.1f} s")
+    elif last < end / 2:
+        seen.add("warning", "label-times", f"labels end at {last:.1f} s, media at {end:.1f} s")

@@ -143,25 +143,34 @@ def extract(
 
 
 @command(app, "index")
-def index(dataset: Dataset = None, root: Root = None, cache: CacheDir = None, json_: Json = False) -> int:
+def index(
+    dataset: Dataset = None,
+    root: Root = None,
+    cache: CacheDir = None,
+    recipe: Recipe = None,
+    set_: Set = None,
+    json_: Json = False,
+) -> int:
     """Write a corpus's labels and partitions into its cache anew, e.g. for a new year's split. Seconds, no encoding.
 
     Example: python cli.py index --dataset affwild2 --root data/affwild2
     """
     from cache.find import find_cache
+    from cache.recipe import merge, parse_sets
     from cache.store import FeatureCache
-    from extract.datasets import DATASETS
+    from extract.datasets import open_dataset
     from extract.index import index_labels
+    from extract.recipe import extract_recipe
 
     store = FeatureCache(find_cache(cache, dataset))
-    name = dataset or store.dataset
-    store.check_dataset(name)
-    corpus = DATASETS.get(name)(root or Path("data") / name)
+    given = {"dataset": dataset or store.dataset or None, "root": root}
+    wanted = extract_recipe(merge(given, parse_sets(set_ or [])), recipe)
+    store.check_dataset(wanted.dataset)
+    corpus = open_dataset(wanted.dataset, wanted.root, wanted.dataset_options)
     notes, failures = index_labels(corpus, store)
     count = len(store.labels.recordings(corpus.protocol))
-    _print({"labelled": count, "notes": notes, "failures": failures}, json_, f"{count} recordings labelled", *notes)
-    for recording, cause in failures:
-        print(f"{recording}: {cause}", file=sys.stderr)
+    told = [*notes, *(f"{f.recording}: {f.cause}" for f in failures)]
+    _print({"labelled": count, "notes": notes, "failures": failures}, json_, f"{count} recordings labelled", *told)
     return SOME_FAILED if failures else 0
 
 

@@ -124,9 +124,13 @@ class FeatureCache:
 
     # -- recordings ---------------------------------------------------------------------------------------------
 
+    def folder(self, key: str, recording: str) -> Path:
+        """Where a recording's stream is, or would be."""
+        return self.root / "features" / key / folder_of(recording)
+
     def has(self, key: str, recording: str) -> bool:
         """Whether that recording's stream is committed."""
-        return (self.root / "features" / key / folder_of(recording) / "zarr.json").is_file()
+        return (self.folder(key, recording) / "zarr.json").is_file()
 
     def recordings(self, key: str) -> list[str]:
         """Ids of the recordings committed in a stream, sorted."""
@@ -152,11 +156,11 @@ class FeatureCache:
         if values.shape != wanted:
             raise DataError(f"stream {key} of {recording!r} has shape {values.shape}; wanted [T, D] = {wanted}")
         arrays = {"values": values.astype(dtype), "present": aligned.present}
-        commit_group(self.root, self.root / "features" / key / folder_of(recording), recording, arrays, info or {})
+        commit_group(self.root, self.folder(key, recording), recording, arrays, info or {})
 
     def read(self, key: str, recording: str) -> Aligned:
         """One recording of a stream, as float32."""
-        folder = committed(self.root / "features" / key / folder_of(recording), recording)
+        folder = committed(self.folder(key, recording), recording)
         return Aligned(open_array(folder / "values").astype(np.float32), open_array(folder / "present").copy())
 
     def ever_present(self, key: str) -> bool:
@@ -174,7 +178,7 @@ class FeatureCache:
 
     def commit_record(self, key: str, recording: str) -> dict[str, Any]:
         """What was recorded when that recording's stream was committed: info, and each array's checksums."""
-        return attributes(committed(self.root / "features" / key / folder_of(recording), recording))
+        return attributes(committed(self.folder(key, recording), recording))
 
     # -- timelines ----------------------------------------------------------------------------------------------
 

@@ -5,19 +5,20 @@ from cache.errors import AffuseError
 from cache.records import Annotation, Labels, Timeline
 from cache.store import FeatureCache
 from extract.datasets import Dataset
+from extract.job import Failure
 
 _USUAL_SURPLUS = 2  # rows that annotation and container may differ by in Aff-Wild2 (counts from headers)
 
 
-def index_labels(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list[tuple[str, str]]]:
+def index_labels(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list[Failure]]:
     """Write the corpus's own protocol.
 
     Returns (notes, failures): notes name recordings whose annotation has more or fewer rows than frames; failures
-    are (recording, cause). Recordings without a timeline are left for a later run.
+    are annotations that cannot be read. Recordings without a timeline are left for a later run.
     """
     labels: dict[str, Labels] = {}
     notes: list[str] = []
-    failures: list[tuple[str, str]] = []
+    failures: list[Failure] = []
     for recording in dataset.recordings():
         if cache.timeline_info(recording.id) is None:
             continue
@@ -28,7 +29,7 @@ def index_labels(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list
                 labels[recording.id] = align_labels(annotation, timeline, recording.id)
                 notes += _surplus(recording.id, annotation, timeline)
         except AffuseError as error:
-            failures.append((recording.id, str(error)))
+            failures.append(Failure(recording.id, "labels", str(error)))
     partitions = dataset.partitions()
     if labels or partitions.of:
         cache.labels.write(dataset.protocol, labels, partitions)

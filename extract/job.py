@@ -4,15 +4,18 @@ Whatever a recording lacks (sound, transcript, faces) gives a stream that is abs
 look like data. Whatever is there but cannot be read is an error of this recording alone.
 """
 
-from dataclasses import dataclass
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cache.align import align
-from cache.errors import DataError
-from cache.records import Recording, Timeline, Track
+from cache.errors import AffuseError, CacheError, DataError
+from cache.records import Recording, StreamSpec, Timeline, Track
 from cache.store import FeatureCache
 from extract.blocks import Waveform
 from extract.crops import crop_blocks
@@ -20,34 +23,76 @@ from extract.media import DECODER, VideoFile, read_waveform
 from extract.streams import Stream
 from extract.transcripts import read_transcript
 
+log = logging.getLogger("affuse")
 NOMINAL_FPS = 25.0  # the clock of a recording without video
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a user should know of one recording: remarks on its media, and the streams that are absent throughout."""
+class Failure:
+    """What could not be done of a recording: at which stage (media, audio, transcript, labels), and why."""
 
-    remarks: list[str]
-    absent: list[str]
+    recording: str
+    stage: str
+    cause: str
+
+
+@dataclass
+class Outcome:
+    """What became of one recording: streams made, those of them absent in every frame, remarks, failures."""
+
+    made: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
 
 def extract_recording(recording: Recording, streams: list[Stream], cache: FeatureCache) -> Outcome:
-    """Commit the timeline of one recording and these streams of it."""
+    """Commit the timeline of one recording and these streams of it, each as soon as it is made.
+
+    A file that cannot be read costs the streams that need it, no others; without frame times there is nothing.
+    """
+    outcome = Outcome()
     visual = [s for s in streams if s.spec.modality == "visual"]
-    timeline, tracks = _see(recording, visual, cache)
+    with _noting(outcome, recording, "media"):
+        timeline, tracks = _see(recording, visual, cache)
+        for stream in visual:
+            _commit(recording, stream, tracks[stream.spec.key], timeline, cache, outcome)
+        outcome.remarks += _remarks(recording.id, cache)
+    if outcome.failures:
+        return outcome
     for stream in streams:
         if stream.spec.modality == "audio":
-            tracks[stream.spec.key] = _listen(recording, stream)
+            with _noting(outcome, recording, "audio"):
+                _commit(recording, stream, _listen(recording, stream), timeline, cache, outcome)
         elif stream.spec.modality == "text":
-            tracks[stream.spec.key] = _read(recording, stream)
-    absent = []
-    for stream in streams:
-        track = tracks[stream.spec.key]
-        aligned = align(track, timeline, stream.align)
-        info = {"rows": len(track), "absent_frames": int((~aligned.present).sum())}
-        cache.write(stream.spec.key, recording.id, aligned, info, dtype=stream.dtype)
-        absent += [] if aligned.present.any() else [stream.spec.key]
-    return Outcome(_remarks(recording.id, cache), absent)
+            with _noting(outcome, recording, "transcript"):
+                _commit(recording, stream, _read(recording, stream), timeline, cache, outcome)
+    return outcome
+
+
+@contextlib.contextmanager
+def _noting(outcome: Outcome, recording: Recording, stage: str) -> Iterator[None]:
+    """Turns what a bad file raises into a failure; a cache that cannot be written stops the run."""
+    try:
+        yield
+    except CacheError:
+        raise
+    except Exception as error:
+        told = str(error) if isinstance(error, AffuseError) else f"{type(error).__name__}: {error}"
+        log.debug("%s", recording.id, exc_info=error)
+        outcome.failures.append(Failure(recording.id, stage, " ".join(told.split())))
+
+
+def _commit(
+    recording: Recording, stream: Stream, track: Track, timeline: Timeline, cache: FeatureCache, outcome: Outcome
+) -> None:
+    aligned = align(track, timeline, stream.align)
+    absent = int((~aligned.present).sum())
+    info = {"rows": len(track), "absent_frames": absent, "source": source_of(recording, stream.spec.modality)}
+    cache.write(stream.spec.key, recording.id, aligned, info, dtype=stream.dtype)
+    outcome.made.append(stream.spec.key)
+    if absent == len(timeline):
+        outcome.absent.append(stream.spec.key)
 
 
 def _remarks(recording: str, cache: FeatureCache) -> list[str]:
@@ -64,7 +109,7 @@ def _see(recording: Recording, visual: list[Stream], cache: FeatureCache) -> tup
     """The timeline (committed on the way) and the tracks of the visual streams, from one decode."""
     known = cache.timeline_info(recording.id)
     if known is not None:
-        _check_unchanged(recording, known)
+        _check_unchanged(recording, known["source"])
     if recording.video is None:
         return _clock_of_sound(recording, cache), {s.spec.key: Track.concat([], s.spec.dim) for s in visual}
     if known is not None and (recording.crops or not visual):
@@ -135,13 +180,43 @@ def nominal_timeline(sound: Waveform) -> Timeline:
 
 
 def _identity(path: Path) -> dict[str, Any]:
-    return {"name": path.name, "bytes": path.stat().st_size}
+    return {"name": path.name, "bytes": path.stat().st_size if path.is_file() else None}
 
 
-def _check_unchanged(recording: Recording, known: dict[str, Any]) -> None:
-    path = recording.video or _sound(recording)
-    if path.is_file() and known["source"]["bytes"] != path.stat().st_size:
+def _check_unchanged(recording: Recording, source: dict[str, Any]) -> None:
+    now = _identity(recording.video or _sound(recording))
+    if now["bytes"] not in (None, source["bytes"]):
         raise DataError(
-            f"{path} has {path.stat().st_size} bytes; it had {known['source']['bytes']} when {recording.id!r} was made",
+            f"{now['name']} has {now['bytes']} bytes; the frame times of {recording.id!r} were read from "
+            f"{source['name']} with {source['bytes']}",
             hint="its media changed: give the new media a new id, or extract into a fresh cache",
         )
+
+
+def source_of(recording: Recording, modality: str) -> dict[str, Any]:
+    """What a stream of that modality is made from: kind, file name and size; kept with the stream, without paths."""
+    if modality == "text":
+        return {"kind": "transcript", **_identity(recording.transcript)} if recording.transcript else {"kind": "none"}
+    if modality == "audio":
+        return {"kind": "sound", **_identity(_sound(recording))}
+    if recording.crops:
+        return {"kind": "crops", "name": recording.crops.name}
+    return {"kind": "frames", **_identity(recording.video)} if recording.video else {"kind": "none"}
+
+
+def changed_source(recording: Recording, stream: StreamSpec, cache: FeatureCache) -> Failure | None:
+    """Where a committed stream was made from another file than the corpus has now. A file that is gone is no change."""
+    old = cache.commit_record(stream.key, recording.id).get("source")
+    new = source_of(recording, stream.modality)
+    if old is None or old == new or new.get("bytes", 0) is None:
+        return None
+    cause = (
+        f"{stream.key} was made from {_named(old)}, and the corpus now has {_named(new)}: give the new media a new id, "
+        f"extract into a fresh cache (--cache), or remove {cache.folder(stream.key, recording.id)} to make it anew"
+    )
+    return Failure(recording.id, "media", cause)
+
+
+def _named(source: dict[str, Any]) -> str:
+    size = f" ({source['bytes']} bytes)" if source.get("bytes") is not None else ""
+    return " ".join([source["kind"], source.get("name", "")]).strip() + size

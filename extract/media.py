@@ -23,6 +23,8 @@ DECODER = "pyav-1"  # part of every fingerprint: raise it when the same file wou
 FRAMES_AT_ONCE = 64
 _NUDGE_S = 1e-6
 _DAMAGED_AT_MOST = 10_000  # a demuxer that fails for ever must not hold the run
+_BACK_AT_MOST_S = 1.0  # frame times that fall back further are another file's, joined on without new times
+_HOLE_AT_MOST_S = 600.0  # a longer hole in the sound is a broken time, not a pause
 _AUDIO_GAP_S = 0.02  # sound whose time jumps by more than this is moved to where it belongs
 
 
@@ -116,6 +118,8 @@ class VideoFile:
 
     def _largest(self, container: "av.container.InputContainer") -> "av.VideoStream":
         films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not container.streams:
+            raise DataError(f"{self.path} has no stream that can be read; it may be cut off or damaged")
         if not films:
             raise DataError(f"{self.path} has no video stream", hint="give it as audio instead")
         return max(films, key=lambda s: (s.width * s.height, -s.index))
@@ -124,6 +128,11 @@ class VideoFile:
         time = _shown_at(frame)
         last = self._pts[-1] if self._pts else -np.inf
         late = time is None or time <= last
+        if time is not None and last - time > _BACK_AT_MOST_S:
+            raise DataError(
+                f"{self.path}: frame {len(self._pts)} is shown at {time:.3f} s, after one at {last:.3f} s",
+                hint="the file looks joined from several; give it new times, e.g. by remuxing or re-encoding it",
+            )
         self._pts.append((last + _NUDGE_S if self._pts else 0.0) if late else time)
         if frame.duration and frame.time_base:
             self._end = self._pts[-1] + float(frame.duration * frame.time_base)
@@ -159,8 +168,12 @@ def read_waveform(path: Path, rate: int) -> Waveform | None:
         for frame in _decode(container, stream, Damage()):
             samples = _mono(frame)
             if not pieces:
-                start = frame.time or 0.0
+                start, native = frame.time or 0.0, frame.sample_rate
+            if frame.sample_rate != native:
+                raise DataError(f"{path}: the sound changes from {native} to {frame.sample_rate} Hz; re-encode it")
             missing = _out_of_place(frame, start, native, have)
+            if abs(missing) > _HOLE_AT_MOST_S * native:
+                raise DataError(f"{path}: the sound jumps by {missing / native:.0f} s at {have / native + start:.3f} s")
             if missing > 0:
                 pieces.append(np.zeros(missing, np.float32))
             samples = samples[-missing:] if missing < 0 else samples

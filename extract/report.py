@@ -10,6 +10,6 @@ def extract_lines(result: ExtractResult) -> list[str]:
     lines.append(f"cache {result.cache}: {', '.join(result.streams)}")
     lines += [f"note: {n}" for n in result.notes]
     if result.failures:
-        lines.append(f"{len(result.failures)} recordings failed, also listed in {result.cache}/failures.csv:")
-        lines += [f"  {f.recording}: {f.cause}" for f in result.failures]
+        lines.append(f"{len(result.failures)} failures, also listed in {result.cache}/failures.csv:")
+        lines += [f"  {f.recording}, {f.stage}: {f.cause}" for f in result.failures]
     return lines

@@ -8,27 +8,21 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cache.errors import AffuseError, CacheError, UsageError
+from cache.commit import claim
+from cache.errors import UsageError
+from cache.ids import folder_of
 from cache.progress import progress
-from cache.records import MODALITIES
+from cache.records import MODALITIES, Recording
 from cache.store import FeatureCache
 from extract.datasets import open_dataset
 from extract.index import index_labels
-from extract.job import Outcome, extract_recording
+from extract.job import Failure, Outcome, changed_source, extract_recording
 from extract.plan import Job, plan
 from extract.recipe import ExtractRecipe
 from extract.streams import Stream, Wanted, declare, want
 
 log = logging.getLogger("affuse")
 _ALIKE = 5  # so many recordings failing first, all for one cause, end the run: the cause is not theirs
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A recording that could not be done, and why."""
-
-    recording: str
-    cause: str
 
 
 @dataclass(frozen=True)
@@ -53,16 +47,20 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     if not recordings:
         raise UsageError(f"{recipe.root} holds no recording of {recipe.dataset}")
     wanted = list(_wanted(recipe))
+    if not wanted:
+        raise UsageError("no stream is asked for", hint="name one with --visual, --audio or --text")
     cache = FeatureCache.create(recipe.cache, recipe.dataset)
     streams = {s.spec.key: s for s in (declare(cache, w, recipe.device) for w in wanted)}
     jobs, kept = plan(recordings, streams, cache.has)
-    notes, failures = _run_jobs(jobs, streams, cache, quiet)
-    label_notes, label_failures = index_labels(dataset, cache)
-    notes += label_notes
-    failures += [Failure(*f) for f in label_failures]
+    outcomes, alike = _run_jobs(jobs, streams, cache, fresh=not kept, quiet=quiet)
+    notes, label_failures = index_labels(dataset, cache)
+    notes = [*_notes(recordings, outcomes, streams), *notes]
+    failures = [f for o in outcomes.values() for f in o.failures] + label_failures
+    failures += _changed(recordings, streams, outcomes, cache)
     _save_failures(cache.root / "failures.csv", failures)
-    failed = {f.recording for f in failures}
-    made = sum(len(j.keys) for j in jobs if j.recording.id not in failed)
+    if alike:
+        raise UsageError(f"the first {_ALIKE} recordings all failed: {failures[0].cause}")
+    made = sum(len(o.made) for o in outcomes.values())
     seconds = round(time.monotonic() - start, 2)
     return ExtractResult(str(cache.root), [*streams], len(recordings), made, kept, seconds, notes, failures)
 
@@ -75,47 +73,71 @@ def _wanted(recipe: ExtractRecipe) -> Iterable[Wanted]:
 
 
 def _run_jobs(
-    jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, quiet: bool
-) -> tuple[list[str], list[Failure]]:
-    """Notes and failures of all jobs; one bad recording never stops the others."""
-    failures: list[Failure] = []
+    jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, *, fresh: bool, quiet: bool
+) -> tuple[dict[str, Outcome], bool]:
+    """What became of each recording, and whether a fresh run was stopped because its first ones all failed alike.
+
+    What another process is at work on is left for last, and by then usually done.
+    """
     outcomes: dict[str, Outcome] = {}
     with progress("extract", len(jobs), quiet=quiet) as step:
-        for done, job in enumerate(jobs, start=1):
-            try:
-                chosen = [streams[k] for k in job.keys]
-                outcomes[job.recording.id] = extract_recording(job.recording, chosen, cache)
-            except CacheError:
-                raise  # the cache itself cannot be written: no other recording would fare better
-            except (AffuseError, OSError, RuntimeError, ValueError) as error:
-                failures.append(Failure(job.recording.id, " ".join(str(error).split())))
-                log.warning("%s: %s", job.recording.id, failures[-1].cause)
-                if len(failures) == done == _ALIKE and len({_kind(f) for f in failures}) == 1:
-                    raise UsageError(f"the first {_ALIKE} recordings all failed: {failures[0].cause}") from error
-            step()
-    return _notes(outcomes, streams), failures
+        for wait in (False, True):
+            for job in [j for j in jobs if j.recording.id not in outcomes]:
+                with claim(cache.root, folder_of(job.recording.id), wait=wait) as mine:
+                    if not mine:
+                        continue
+                    left = [streams[k] for k in job.keys if not cache.has(k, job.recording.id)]
+                    outcomes[job.recording.id] = extract_recording(job.recording, left, cache) if left else Outcome()
+                for failure in outcomes[job.recording.id].failures:
+                    log.warning("%s: %s", failure.recording, failure.cause)
+                step()
+                if fresh and len(outcomes) == _ALIKE and _failed_alike(outcomes):
+                    return outcomes, True
+    return outcomes, False
 
 
-def _notes(outcomes: dict[str, Outcome], streams: Iterable[str]) -> list[str]:
-    """Remarks on media, and for each stream how many recordings have nothing of it."""
+def _failed_alike(outcomes: dict[str, Outcome]) -> bool:
+    """Whether all recordings failed, made nothing, and for one cause, whatever files they speak of."""
+    kinds = set()
+    for recording, outcome in outcomes.items():
+        if outcome.made or not outcome.failures:
+            return False
+        cause = re.sub(r"'[^']*'|\S*[/.]\S*|\d+", "", outcome.failures[0].cause)
+        kinds.add(cause.replace(recording, ""))
+    return len(kinds) == 1
+
+
+def _changed(
+    recordings: list[Recording], streams: dict[str, Stream], outcomes: dict[str, Outcome], cache: FeatureCache
+) -> list[Failure]:
+    """Streams committed earlier, from other files than the corpus has now."""
+    found = (
+        changed_source(recording, stream.spec, cache)
+        for recording in recordings
+        for key, stream in streams.items()
+        if cache.has(key, recording.id) and key not in outcomes.get(recording.id, Outcome()).made
+    )
+    return [failure for failure in found if failure]
+
+
+def _notes(recordings: list[Recording], outcomes: dict[str, Outcome], streams: dict[str, Stream]) -> list[str]:
+    """Remarks on media, what is absent throughout, and whether faces and whole frames are mixed."""
     notes = [remark for outcome in outcomes.values() for remark in outcome.remarks]
     for key in streams:
         without = [r for r, outcome in outcomes.items() if key in outcome.absent]
         if without:
             named = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
             notes.append(f"{key} is absent throughout in {len(without)} of {len(outcomes)} recordings: {named}")
+    whole = [r for r in recordings if r.crops is None]
+    if outcomes and 0 < len(whole) < len(recordings) and any(s.spec.modality == "visual" for s in streams.values()):
+        notes.append(f"{len(whole)} of {len(recordings)} recordings have no face crops: their whole frames were used")
     return notes
-
-
-def _kind(failure: Failure) -> str:
-    """A cause without the file and recording it speaks of."""
-    return re.sub(r"\S*/\S*", "", failure.cause).replace(failure.recording, "")
 
 
 def _save_failures(path: Path, failures: list[Failure]) -> None:
     path.unlink(missing_ok=True)
     if failures:
         with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["recording", "cause"])
+            writer = csv.DictWriter(file, ["recording", "stage", "cause"])
             writer.writeheader()
             writer.writerows(asdict(f) for f in failures)

@@ -53,7 +53,10 @@ def torch_device(name: str) -> "torch.device":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("--device cuda was asked for, but torch sees no CUDA device", hint="use --device auto")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"{name!r} is no device", hint="use auto, cpu, cuda, cuda:1 or mps") from error
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def want(name: str, modality: Modality, options: dict[str, Any], *, align: str, 
     """
     cls = ENCODERS.get(name)
     if cls.modality != modality:
-        raise UsageError(f"{name!r} is a {cls.modality} encoder", hint=f"give it as --{cls.modality} {name}")
+        raise UsageError(f"encoder {name!r} is {cls.modality}", hint=f"give it as --{cls.modality} {name}")
     encoder = cls(build(cls.Config, options, where=name))
     settings = {
         "encoder": name,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cache.errors import MissingData
+from cache.errors import DataError, MissingData
 from cache.records import Annotation, Partitions, Recording
 from extract.datasets._base import Dataset
 from extract.datasets._labels import read_labels
@@ -45,7 +45,12 @@ class Affwild2Layout(Dataset):
                 "annotations/VA_Set or VA_Estimation_Challenge that holds Train_Set and Validation_Set",
                 hint="unpack the edition's annotations below the root",
             )
-        return chosen[-1]
+        if len(chosen) > 1:
+            raise DataError(
+                f"{self.root} has {len(chosen)} sets of valence-arousal annotations: {', '.join(map(str, chosen))}",
+                hint="leave one edition's below the root",
+            )
+        return chosen[0]
 
     def _released_test_names(self) -> dict[str, str]:
         names = "Valence_Arousal*test_set_release.txt"

@@ -17,11 +17,7 @@ from extract.encoders._weights import Found
 if TYPE_CHECKING:
     import torch
 
-KINETICS = {
-    "mean": (0.43216, 0.394666, 0.37645),
-    "std": (0.22803, 0.22145, 0.216989),
-    "interpolation": "bilinear",
-}
+MEAN, STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)  # of Kinetics-400, for channels in [0, 1]
 STEM = 64  # channels that torchvision's stems give
 
 
@@ -47,7 +43,7 @@ class VideoResNetEncoder(ClipEncoder):
     def __init__(self, cfg: ClipConfig) -> None:
         super().__init__(cfg)
         self.architecture = ARCHITECTURES[cfg.size]
-        self.preprocess = Preprocess(self.architecture.input_size, cfg.crop_pct, **KINETICS)
+        self.preprocess = Preprocess(self.architecture.input_size, cfg.crop_pct, MEAN, STD, "bilinear")
 
     @property
     def dim(self) -> int:

@@ -78,7 +78,7 @@ def expected(count, clip=16, stride=1, placement="causal", every=1):
 @pytest.mark.parametrize("options", CASES, ids=str)
 @pytest.mark.parametrize("count", [1, 2, 15, 40])
 @pytest.mark.parametrize("size", [1, 7, 64])
-def test_every_frame_gets_the_row_of_its_clip_whatever_the_blocks(options, count, size):
+def test_pitfall_7_every_frame_gets_the_row_of_its_clip_whatever_the_blocks(options, count, size):
     encoder, block = Seeing(**options), frames(count)
     for _ in range(2):  # the second recording starts afresh
         track = encode(encoder, block, size)

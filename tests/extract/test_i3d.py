@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch.nn import functional as F
 
-from cache.errors import DataError
+from cache.errors import DataError, WeightsNotFound
 from extract.blocks import FrameBlock
 from extract.encoders import ENCODERS
 
@@ -62,7 +61,7 @@ def padded(x, kernel, stride):
         total = max((-(-n // s) - 1) * s + k - n, 0)
         pads = [0] * 6
         pads[2 * (4 - dim)], pads[2 * (4 - dim) + 1] = total // 2, total - total // 2
-        x = F.pad(x, pads)
+        x = torch.nn.functional.pad(x, pads)
     return x
 
 
@@ -71,12 +70,12 @@ def reference(state, x):
 
     def unit(name, x, stride=1):
         weight = state[f"{name}.conv3d.weight"]
-        x = F.conv3d(padded(x, weight.shape[2:], (stride,) * 3), weight, stride=stride)
+        x = torch.nn.functional.conv3d(padded(x, weight.shape[2:], (stride,) * 3), weight, stride=stride)
         mean, var, gamma, beta = (state[f"{name}.bn.{p}"] for p in ("running_mean", "running_var", "weight", "bias"))
-        return F.relu(F.batch_norm(x, mean, var, gamma, beta, False, 0.0, 0.001))
+        return torch.nn.functional.relu(torch.nn.functional.batch_norm(x, mean, var, gamma, beta, False, 0.0, 0.001))
 
     def pool(x, kernel, stride):
-        return F.max_pool3d(padded(x, kernel, stride), kernel, stride)
+        return torch.nn.functional.max_pool3d(padded(x, kernel, stride), kernel, stride)
 
     x = pool(unit("Conv3d_1a_7x7", x, 2), (1, 3, 3), (1, 2, 2))
     x = pool(unit("Conv3d_2c_3x3", unit("Conv3d_2b_1x1", x)), (1, 3, 3), (1, 2, 2))
@@ -120,7 +119,7 @@ def test_equals_the_paper_written_once_more(tmp_path, clip):
 @pytest.mark.slow
 def test_published_size_equals_the_paper_and_its_own_pooling(tmp_path):
     rows, last = compared(tmp_path, "base", 1, 16)
-    wanted = F.avg_pool3d(last, (2, 7, 7), stride=1).flatten(1).numpy()
+    wanted = torch.nn.functional.avg_pool3d(last, (2, 7, 7), stride=1).flatten(1).numpy()
     assert rows.shape == (2, 1024)
     np.testing.assert_allclose(rows, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
 
@@ -148,7 +147,7 @@ def test_all_tensors_but_the_classifier_must_be_there(tmp_path):
 def test_the_published_pickle_loads_once_it_is_converted_as_the_error_says(tmp_path):
     """The pickle is of a torch so old that its files are no archives."""
     torch.save(published(8), tmp_path / "rgb_imagenet.pt", _use_new_zipfile_serialization=False)
-    with pytest.raises(Exception, match="convert it once") as caught:
+    with pytest.raises(WeightsNotFound, match="convert it once") as caught:
         I3D(I3D.Config()).find()
     command = json.loads(str(caught.value).split("python -c ")[1].split(" then ")[0].rstrip(";"))
     subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True)

@@ -7,10 +7,13 @@ import torch
 from cache.align import align
 from cache.errors import UsageError, WeightsNotFound
 from cache.records import Timeline, Track
+from cache.store import FeatureCache
 from extract.blocks import FrameBlock
 from extract.encoders import ENCODERS
 from extract.encoders._clips import ClipConfig, ClipEncoder
 from extract.encoders._pixels import Preprocess
+from extract.recipe import extract_recipe
+from extract.run import run_extract
 
 CPU = torch.device("cpu")
 NAMES = ("r3d", "r2plus1d", "i3d")
@@ -176,6 +179,28 @@ def test_published_pickles_are_pointed_to_with_the_way_to_convert_them(name):
     assert "random:0" in message
     with pytest.raises(WeightsNotFound, match="no published weights"):
         cls(cls.Config(size="micro")).signature()
+
+
+@pytest.mark.parametrize("placement", ["causal", "centred"])
+def test_clips_and_spectrograms_go_through_a_whole_run(media, manifest, tmp_path, placement):
+    pts = 0.4 + np.arange(70) / 25  # more than one block of the decoder
+    path = media(tmp_path / "a.mp4", pts, sound=np.random.default_rng(0).normal(0, 0.1, 40_000).astype(np.float32))
+    micro = {"size": "micro", "weights": "random:0", "placement": placement}
+    data = {"dataset": "manifest", "root": manifest(a={"video": path}), "cache": tmp_path / "cache"}
+    data |= {
+        "visual": ["i3d", "resnet18"],
+        "audio": ["spectrogram"],
+        "text": [],
+        "i3d": {**micro, "every": 4, "clip": 8},
+    }
+    data |= {"resnet18": {"size": "micro", "weights": "random:0"}, "spectrogram": micro}
+    report = run_extract(extract_recipe(data), quiet=True)
+    assert (report.made, report.kept) == (3, 0)
+    cache = FeatureCache(tmp_path / "cache")
+    for name, frames_present in (("i3d", 70), ("resnet18", 70), ("spectrogram", 52)):
+        aligned = cache.read(cache.resolve(name).key, "a")
+        assert aligned.values.shape == (70, 128 if name == "i3d" else 64)
+        assert abs(aligned.present.sum() - frames_present) <= 3 * (name == "spectrogram")  # sound ends at 2.5 s
 
 
 @pytest.mark.parametrize("name", NAMES)

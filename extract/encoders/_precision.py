@@ -43,7 +43,8 @@ def halve(net: "torch.nn.Module") -> None:
     """Store the weights that bf16 autocast would cast at every pass as bf16 at once: the same numbers, less work."""
     import torch
 
+    nn = torch.nn
     for module in net.modules():
-        plain = not torch.nn.utils.parametrize.is_parametrized(module)
-        if plain and isinstance(module, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d):
+        plain = not nn.utils.parametrize.is_parametrized(module)
+        if plain and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
             module.to(torch.bfloat16)

@@ -44,7 +44,10 @@ def fill(net: "torch.nn.Module", path: Path, names: Names) -> None:
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is no readable safetensors file ({error})", hint="download it again") from None
     state = {new: t for old, t in state.items() if (new := _renamed(old, names)) is not None}
-    _check(state, net.state_dict(), path)
+    wanted = net.state_dict()
+    counters = {k: t for k, t in wanted.items() if k.endswith("num_batches_tracked")}  # absent before torch 0.4, unused
+    state = {**counters, **state}
+    _check(state, wanted, path)
     net.load_state_dict(state)
 
 

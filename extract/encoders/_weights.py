@@ -17,20 +17,17 @@ FILE = "model.safetensors"
 CONFIG = "config.json"
 PICKLES = ("pytorch_model.bin", "*.pt", "*.pth", "*.ckpt")
 DRY_RUN = "or use weights = random:0 for a dry run"
-CONVERT = (
-    'convert it once: python -c "import torch, safetensors.torch as s; s.save_file({k: v.clone().contiguous() for '
-    "k, v in torch.load('pytorch_model.bin', weights_only=True).items()}, 'model.safetensors')\""
-)
 
 
 @dataclass(frozen=True)
 class Published:
-    """How a model is published: repo ids (the current one first) and the files beside the weights that it needs."""
+    """How a model is published: repo ids (the current one first, or none) and the files beside that it needs."""
 
     name: str
     repos: tuple[str, ...]
     beside: tuple[str, ...] = ()
     either: tuple[str, ...] = ()  # older spellings of files beside, read from local folders only
+    pickle: str = ""  # where the weights are published as a pickle, if no repository has them
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,14 @@ class Found:
         return [self.spec, *([name, s.st_size, s.st_mtime_ns] for name, s in stats)]
 
 
+def converting(pickle: str) -> str:
+    """What to run once, in the folder of a pickle (given by name, path or address), to get ``FILE`` beside it."""
+    return (
+        'convert it once: python -c "import torch, safetensors.torch as s; s.save_file({k: v.clone().contiguous() for '
+        f"k, v in torch.load('{pickle.rpartition('/')[2]}', weights_only=True).items()}}, '{FILE}')\""
+    )
+
+
 def find(spec: str, published: Published, *, pretrained: bool = True) -> Found:
     """Resolve a weights spec. ``pretrained``: whether the chosen size has published weights.
 
@@ -59,9 +64,15 @@ def find(spec: str, published: Published, *, pretrained: bool = True) -> Found:
         if not re.fullmatch(r"\d{1,18}", rest):
             raise UsageError(f"{published.name} weights {spec!r} name no seed", hint="write random:0, random:1, ...")
         return Found(f"random:{int(rest)}", int(rest), {})
-    if spec in ("", "hub") and not pretrained:
+    if spec in ("", "hub") and not (pretrained and (published.repos or published.pickle)):
         raise WeightsNotFound(
             f"this size of {published.name} has no published weights", hint="set weights = random:0 or a folder"
+        )
+    if spec in ("", "hub") and not published.repos:
+        convert = f"download {published.pickle}, {converting(published.pickle)}"
+        raise WeightsNotFound(
+            f"{published.name} weights are on no hub as safetensors",
+            hint=f"{convert}; then pass its folder as weights, {DRY_RUN}",
         )
     if spec in ("", "hub"):
         return _from_hub(published.repos, "main", published)
@@ -78,7 +89,7 @@ def _from_disk(path: Path, published: Published) -> Found:
     if path.is_file() and path.suffix == ".safetensors":
         weights = path
     elif path.is_file():
-        raise WeightsNotFound(f"{published.name} weights {path} are not safetensors", hint=CONVERT)
+        raise WeightsNotFound(f"{published.name} weights {path} are not safetensors", hint=converting(path.name))
     elif not path.is_dir():
         raise WeightsNotFound(
             f"{published.name} weights {str(path)!r} are no folder, file, hub id or seed",
@@ -102,7 +113,8 @@ def _in_folder(folder: Path, published: Published) -> Path:
         raise WeightsNotFound(f"{folder} has {len(files)} safetensors files: {names}", hint="name one of them")
     pickles = [p.name for pattern in PICKLES for p in sorted(folder.glob(pattern))]
     if pickles:
-        raise WeightsNotFound(f"{published.name} weights in {folder} are pickles ({pickles[0]})", hint=CONVERT)
+        found = f"{published.name} weights in {folder} are pickles ({pickles[0]})"
+        raise WeightsNotFound(found, hint=converting(pickles[0]))
     raise WeightsNotFound(f"{folder} has no {FILE} for {published.name}", hint=f"put it there, {DRY_RUN}")
 
 
@@ -138,9 +150,10 @@ def _download(repo: str, name: str, revision: str, published: Published) -> Path
     except LocalEntryNotFoundError:
         why = "the hub is not reachable"
     except EntryNotFoundError:
+        convert = f"download {repo}, {converting('pytorch_model.bin')}"
         raise WeightsNotFound(
             f"{repo} ({revision}) on the hub has no {name} for {published.name}",
-            hint=f"download {repo}, {CONVERT}; then pass the folder as weights" if name == FILE else elsewhere,
+            hint=f"{convert}; then pass the folder as weights" if name == FILE else elsewhere,
         ) from None
     except (HTTPError, OSError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]

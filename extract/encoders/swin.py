@@ -5,18 +5,13 @@ Model: Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shif
 and tuned on 1k, republished by timm. ``micro`` is the same class, tiny, for tests and demonstrations.
 """
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from cache.records import Modality, Track
-from extract.blocks import FrameBlock
 from extract.encoders import ENCODERS
-from extract.encoders._base import batches
-from extract.encoders._frozen import FrozenEncoder
+from extract.encoders._image import FrameEncoder
 from extract.encoders._pixels import Preprocess
-from extract.encoders._precision import Precision, computing
+from extract.encoders._precision import Precision
 from extract.encoders._weights import Found, Published
 
 if TYPE_CHECKING:
@@ -45,7 +40,7 @@ ARCHITECTURES = {
 
 
 @ENCODERS.register("swin")
-class Swin(FrozenEncoder[FrameBlock]):
+class Swin(FrameEncoder):
     """Frames of any size in, one row a frame out; a row holds as long as its frame is shown."""
 
     @dataclass(frozen=True)
@@ -58,8 +53,6 @@ class Swin(FrozenEncoder[FrameBlock]):
         batch_size: int = 16
         crop_pct: float = 0.9
 
-    modality: Modality = "visual"
-    library = "timm"
     published = Published("swin", ("timm/swin_base_patch4_window7_224.ms_in22k_ft_in1k",))
     tensor_names = ((r"^head\.|relative_position_index$|attn_mask$", None),)
 
@@ -73,10 +66,6 @@ class Swin(FrozenEncoder[FrameBlock]):
         """1024 for base, 64 for micro."""
         return self.architecture.dim
 
-    def settings(self) -> dict[str, Any]:
-        """The config's and the preprocessing's, which belongs to the model."""
-        return {**super().settings(), "preprocess": asdict(self.preprocess)}
-
     def build(self, found: Found) -> "torch.nn.Module":
         """timm's Swin without its classifier."""
         from timm.models.swin_transformer import SwinTransformer
@@ -84,13 +73,3 @@ class Swin(FrozenEncoder[FrameBlock]):
         a = self.architecture
         shape = {"embed_dim": a.embed_dim, "depths": a.depths, "num_heads": a.num_heads}
         return SwinTransformer(img_size=a.input_size, patch_size=4, window_size=7, num_classes=0, **shape)
-
-    def push(self, block: FrameBlock) -> Track:
-        """rgb: N x u8[H,W,3] -> N rows."""
-        rows = []
-        with computing(self.cfg.precision, self.device):
-            for frames in batches(block.rgb, self.cfg.batch_size):
-                pixels = self.preprocess(frames, self.device)  # (B, 3, S, S)
-                rows.append(self.net(pixels).float().cpu().numpy())  # (B, D)
-        values = np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
-        return Track(block.spans, values)

@@ -13,7 +13,7 @@ from extract.encoders._tensors import fill, seeded, tensor_hash
 from extract.encoders._weights import FILE, Published, find
 
 PUBLISHED = Published("demo", ("org/demo",), ("config.json",))
-PRETRAINED = ("swin", "hubert", "roberta")
+PRETRAINED = ("swin", "resnet18", "resnet50", "hubert", "roberta")
 
 
 @pytest.fixture

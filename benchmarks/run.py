@@ -47,7 +47,7 @@ def make_cache(root: Path) -> FeatureCache:
     specs = [cache.declare(f"s{i}", "visual", d, {"i": i}, {}) for i, d in enumerate(DIMS)]
     timeline = Timeline(np.arange(FRAMES) / 25, FRAMES / 25)
     for recording in range(6):
-        cache.write_timeline(f"r{recording}", timeline)
+        cache.timelines.write(f"r{recording}", timeline)
         for spec in specs:
             values = rng.standard_normal((FRAMES, spec.dim), np.float32)
             cache.write(spec.key, f"r{recording}", Aligned(values, np.ones(FRAMES, bool)))
@@ -86,7 +86,7 @@ def commit(cache: FeatureCache, root: Path) -> dict[str, float]:
     values = np.random.default_rng(2).standard_normal((frames, 1024), np.float32)
     present = np.ones(frames, bool)
     counter = iter(range(10_000))
-    cache.write_timeline("long", Timeline(np.arange(frames) / 25, frames / 25))
+    cache.timelines.write("long", Timeline(np.arange(frames) / 25, frames / 25))
 
     def ours() -> None:
         spec = cache.declare("c", "visual", 1024, {"n": next(counter)}, {})

@@ -38,9 +38,9 @@ class CacheInfo:
 def describe(root: Path) -> CacheInfo:
     """Facts from the metadata alone; no feature is read."""
     cache = FeatureCache(root)
-    timed = cache.timed_recordings()
-    frames = {r: len(cache.timeline(r)) for r in timed}
-    seconds = sum(t.end - t.pts[0] for t in map(cache.timeline, timed))
+    timed = cache.timelines.recordings()
+    frames = {r: len(cache.timelines.read(r)) for r in timed}
+    seconds = sum(t.end - t.pts[0] for t in map(cache.timelines.read, timed))
     streams = [_stream(cache, key, frames) for key in cache.stream_keys()]
     protocols = {p: len(cache.labels.recordings(p)) for p in cache.labels.protocols()}
     return CacheInfo(str(cache.root), cache.dataset, len(timed), round(seconds / 3600, 3), streams, protocols)

@@ -18,8 +18,9 @@ from cache.groups import attributes, children, commit_group, committed, group_on
 from cache.ids import folder_of
 from cache.labels import LabelStore
 from cache.reader import StreamReader, open_array
-from cache.records import Aligned, Modality, StreamSpec, Timeline
+from cache.records import Aligned, Modality, StreamSpec
 from cache.registry import suggest
+from cache.timelines import TimelineStore
 
 FORMAT = 1
 
@@ -35,6 +36,7 @@ class FeatureCache:
                 f"no feature cache at {self.root}",
                 hint="make one with: python cli.py extract --dataset NAME --root DIR --cache " + str(self.root),
             )
+        self.timelines = TimelineStore(self.root)
         self.labels = LabelStore(self.root)
         self.writable = os.access(self.root, os.W_OK)
         about = attributes(self.root)
@@ -97,21 +99,12 @@ class FeatureCache:
         if len(matches) == 1:
             return self.stream(matches[0])
         if matches:
-            raise AmbiguousStream(self._differences(name, matches), hint="name one of them in full")
+            raise AmbiguousStream(_differences(self, name, matches), hint="name one of them in full")
         names = sorted({k.rpartition("-")[0] for k in keys})
         raise CacheError(
             f"no stream {name!r} in {self.root}; it holds: {', '.join(names) or 'none'}",
             hint=suggest(name, names) or "extract it first",
         )
-
-    def _differences(self, name: str, keys: list[str]) -> str:
-        settings = [self.about(k)["settings"] for k in keys]
-        fields = sorted({f for s in settings[1:] for f in differing(settings[0], s)})
-        listed = [
-            f"{key} ({', '.join(f'{f}={flatten(s).get(f)}' for f in fields)})"
-            for key, s in zip(keys, settings, strict=True)
-        ]
-        return f"{name!r} stands for {len(keys)} streams in {self.root}: {'; '.join(listed)}"
 
     def declare(
         self, name: str, modality: Modality, dim: int, settings: dict[str, Any], origin: dict[str, Any]
@@ -152,7 +145,7 @@ class FeatureCache:
                 f"stream {key} of {recording!r} has values up to {largest}, which {dtype} cannot hold",
                 hint="check the encoder's weights and precision",
             )
-        wanted = (len(self.timeline(recording)), self.stream(key).dim)
+        wanted = (len(self.timelines.read(recording)), self.stream(key).dim)
         if values.shape != wanted:
             raise DataError(f"stream {key} of {recording!r} has shape {values.shape}; wanted [T, D] = {wanted}")
         arrays = {"values": values.astype(dtype), "present": aligned.present}
@@ -163,14 +156,6 @@ class FeatureCache:
         folder = committed(self.folder(key, recording), recording)
         return Aligned(open_array(folder / "values").astype(np.float32), open_array(folder / "present").copy())
 
-    def ever_present(self, key: str) -> bool:
-        """Whether any recording of a stream has a frame that is present; by the commit records alone."""
-        for recording in self.recordings(key):
-            record = self.commit_record(key, recording)
-            if record.get("absent_frames", 0) < record["arrays"]["present"]["shape"][0]:
-                return True
-        return False
-
     def reader(self, key: str) -> StreamReader:
         """Random access to the committed recordings of a stream, at memory speed."""
         folder = self.root / "features" / key
@@ -180,31 +165,12 @@ class FeatureCache:
         """What was recorded when that recording's stream was committed: info, and each array's checksums."""
         return attributes(committed(self.folder(key, recording), recording))
 
-    # -- timelines ----------------------------------------------------------------------------------------------
 
-    def write_timeline(self, recording: str, timeline: Timeline, info: dict[str, Any] | None = None) -> None:
-        """Commit a recording's frame times. Raises DataError where others were committed: its media changed."""
-        folder = self.root / "timelines" / folder_of(recording)
-        if not folder.exists():
-            commit_group(self.root, folder, recording, {"pts": timeline.pts}, {"end": timeline.end, **(info or {})})
-        committed = self.timeline(recording)
-        if not np.array_equal(committed.edges, timeline.edges):
-            raise DataError(
-                f"recording {recording!r} now has {len(timeline)} frames up to {timeline.pts[-1]:.3f} s; its cached "
-                f"timeline has {len(committed)} up to {committed.pts[-1]:.3f} s",
-                hint="its media changed: give the new media a new id, or extract into a fresh cache",
-            )
-
-    def timeline(self, recording: str) -> Timeline:
-        """Frame times of one recording. Raises CacheError where they are not committed."""
-        folder = committed(self.root / "timelines" / folder_of(recording), recording)
-        return Timeline(open_array(folder / "pts").copy(), attributes(folder)["end"])
-
-    def timeline_info(self, recording: str) -> dict[str, Any] | None:
-        """What was recorded with the timeline (clock, decoder, media sizes), or None where it is not committed."""
-        folder = self.root / "timelines" / folder_of(recording)
-        return attributes(folder) if folder.exists() else None
-
-    def timed_recordings(self) -> list[str]:
-        """Ids of the recordings with a committed timeline, sorted."""
-        return children(self.root / "timelines")
+def _differences(cache: FeatureCache, name: str, keys: list[str]) -> str:
+    settings = [cache.about(k)["settings"] for k in keys]
+    fields = sorted({f for s in settings[1:] for f in differing(settings[0], s)})
+    listed = [
+        f"{key} ({', '.join(f'{f}={flatten(s).get(f)}' for f in fields)})"
+        for key, s in zip(keys, settings, strict=True)
+    ]
+    return f"{name!r} stands for {len(keys)} streams in {cache.root}: {'; '.join(listed)}"

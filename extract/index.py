@@ -20,12 +20,12 @@ def index_labels(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list
     notes: list[str] = []
     failures: list[Failure] = []
     for recording in dataset.recordings():
-        if cache.timeline_info(recording.id) is None:
+        if cache.timelines.info(recording.id) is None:
             continue
         try:
             annotation = dataset.annotation(recording)
             if annotation is not None:
-                timeline = cache.timeline(recording.id)
+                timeline = cache.timelines.read(recording.id)
                 labels[recording.id] = align_labels(annotation, timeline, recording.id)
                 notes += _surplus(recording.id, annotation, timeline)
         except AffuseError as error:

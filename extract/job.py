@@ -96,7 +96,7 @@ def _commit(
 
 
 def _remarks(recording: str, cache: FeatureCache) -> list[str]:
-    info = cache.timeline_info(recording) or {}
+    info = cache.timelines.info(recording) or {}
     remarks = {
         "damaged_packets": "damaged packets were skipped",
         "repaired_times": "frame times did not increase and were moved by a microsecond",
@@ -107,13 +107,13 @@ def _remarks(recording: str, cache: FeatureCache) -> list[str]:
 
 def _see(recording: Recording, visual: list[Stream], cache: FeatureCache) -> tuple[Timeline, dict[str, Track]]:
     """The timeline (committed on the way) and the tracks of the visual streams, from one decode."""
-    known = cache.timeline_info(recording.id)
+    known = cache.timelines.info(recording.id)
     if known is not None:
         _check_unchanged(recording, known["source"])
     if recording.video is None:
         return _clock_of_sound(recording, cache), {s.spec.key: Track.concat([], s.spec.dim) for s in visual}
     if known is not None and (recording.crops or not visual):
-        timeline = cache.timeline(recording.id)
+        timeline = cache.timelines.read(recording.id)
         return timeline, _look(visual, crop_blocks(recording.crops, timeline) if recording.crops else [])
     video = VideoFile(recording.video)
     if recording.crops or not visual:
@@ -123,18 +123,20 @@ def _see(recording: Recording, visual: list[Stream], cache: FeatureCache) -> tup
         tracks = _look(visual, video.blocks())
         timeline = video.timeline
     info = {"clock": "container", "decoder": DECODER, "source": _identity(recording.video), **video.info}
-    cache.write_timeline(recording.id, timeline, info)
+    cache.timelines.write(recording.id, timeline, info)
     return timeline, tracks
 
 
 def _look(visual: list[Stream], blocks: Any) -> dict[str, Track]:
     """Push every block to every visual encoder."""
     rows: dict[str, list[Track]] = {s.spec.key: [] for s in visual}
-    for block in blocks:
-        for stream in visual:
-            rows[stream.spec.key].append(stream.ready().push(block))
-    for stream in visual if any(rows.values()) else ():
-        rows[stream.spec.key].append(stream.ready().finish())
+    try:
+        for block in blocks:
+            for stream in visual:
+                rows[stream.spec.key].append(stream.ready().push(block))
+    finally:  # a film that breaks off must not leave its frames to the next one
+        for stream in visual if any(rows.values()) else ():
+            rows[stream.spec.key].append(stream.ready().finish())
     return {s.spec.key: Track.concat(rows[s.spec.key], s.spec.dim) for s in visual}
 
 
@@ -168,7 +170,7 @@ def _clock_of_sound(recording: Recording, cache: FeatureCache) -> Timeline:
     if sound is None:
         raise DataError(f"{path} has neither picture nor sound")
     timeline = nominal_timeline(sound)
-    cache.write_timeline(recording.id, timeline, {"clock": "nominal", "decoder": DECODER, "source": _identity(path)})
+    cache.timelines.write(recording.id, timeline, {"clock": "nominal", "decoder": DECODER, "source": _identity(path)})
     return timeline
 
 

@@ -112,7 +112,7 @@ def open_partition(
             hint=f"its partitions are {sorted(set(split.of.values()))}; wanted train, validation and, for scores, test",
         )
     stats = stats or {s.name: stream_stats(cache, s.key, sorted(labels)) for s in streams}
-    return Corpus(list(labels), [len(cache.timeline(r)) for r in labels], labels, readers, stats)
+    return Corpus(list(labels), [len(cache.timelines.read(r)) for r in labels], labels, readers, stats)
 
 
 def has_labels(cache: FeatureCache, protocol: str, partition: str) -> bool:

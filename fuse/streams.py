@@ -21,7 +21,7 @@ def choose_streams(
         return tuple(cache.resolve(n) for n in wanted)
     names = sorted({k.rpartition("-")[0] for k in cache.stream_keys()})
     specs = [s for s in map(cache.resolve, names) if s.modality not in without]
-    used = [s for s in specs if cache.ever_present(s.key)]
+    used = [s for s in specs if _ever_present(cache, s.key)]
     for spec in specs:
         if spec not in used:
             log.info("stream %s is absent in every recording and left out", spec.key)
@@ -42,3 +42,12 @@ def named_streams(cache: FeatureCache, named: dict[str, list[str] | None]) -> di
                 raise UsageError(f"stream {name!r} is {spec.modality}", hint=f"give it as --{spec.modality} {name}")
     streams = [n for names in named.values() for n in names or []]
     return {"streams": streams or None, "without": [m for m, names in named.items() if names == []] or None}
+
+
+def _ever_present(cache: FeatureCache, key: str) -> bool:
+    """Whether any recording of a stream has a frame that is present; by the commit records alone."""
+    for recording in cache.recordings(key):
+        record = cache.commit_record(key, recording)
+        if record.get("absent_frames", 0) < record["arrays"]["present"]["shape"][0]:
+            return True
+    return False

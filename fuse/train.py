@@ -148,7 +148,7 @@ def score(
     """Predict every frame of a partition, save the predictions, and score them."""
     predictions = predict(head, corpus, make_windows(corpus.lengths, *_sampling(protocol)), protocol.batch_size)
     for recording, pred in predictions.items():
-        folder.save_predictions(partition, recording, cache.timeline(recording).pts, pred)
+        folder.save_predictions(partition, recording, cache.timelines.read(recording).pts, pred)
     return evaluate(predictions, corpus.labels, recipe.smooth)
 
 

@@ -82,7 +82,7 @@ def write_cache(root: Path, *, recordings: int = 9, frames: int = 90, seed: int 
     for i, name in enumerate(names):
         count = frames + 7 * i
         timeline = Timeline(np.arange(count) / 25, count / 25)
-        cache.write_timeline(name, timeline)
+        cache.timelines.write(name, timeline)
         latent = np.stack([np.convolve(rng.normal(size=count + 20), np.ones(21) / 5, "valid") for _ in range(2)], 1)
         va = np.clip(latent * 0.4, -1, 1).astype(np.float32)
         labelled = rng.random(count) > 0.05

@@ -40,7 +40,7 @@ def aligned(frames, dim=8, seed=0):
 
 def add(cache, recording="a", frames=300, settings=None, seed=0, dtype="float16"):
     spec = cache.declare("swin", "visual", 8, settings or {"layer": 1}, {})
-    cache.write_timeline(recording, timeline(frames))
+    cache.timelines.write(recording, timeline(frames))
     data = aligned(frames, seed=seed)
     cache.write(spec.key, recording, data, dtype=dtype)
     return spec, data
@@ -102,7 +102,7 @@ def test_committed_streams_never_change(cache):
 
 def test_absent_values_are_stored_as_zero_whatever_came_in(cache):
     spec = cache.declare("swin", "visual", 8, {}, {})
-    cache.write_timeline("a", timeline(3))
+    cache.timelines.write("a", timeline(3))
     cache.write(spec.key, "a", Aligned(np.full((3, 8), np.nan, np.float32), np.zeros(3, bool)))
     assert (cache.read(spec.key, "a").values == 0).all()
 
@@ -110,7 +110,7 @@ def test_absent_values_are_stored_as_zero_whatever_came_in(cache):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
 def test_values_that_float16_cannot_hold_are_refused(cache, bad):
     spec = cache.declare("swin", "visual", 8, {}, {})
-    cache.write_timeline("a", timeline(3))
+    cache.timelines.write("a", timeline(3))
     with pytest.raises(DataError, match="cannot hold"):
         cache.write(spec.key, "a", Aligned(np.full((3, 8), bad, np.float32), np.ones(3, bool)))
     assert not cache.has(spec.key, "a")
@@ -152,7 +152,7 @@ from cache.store import FeatureCache
 cache = FeatureCache.create(Path(sys.argv[1]))
 spec = cache.declare("s", "visual", 4, {}, {})
 for i in range(100):
-    cache.write_timeline(f"r{i}", Timeline(np.arange(3) / 25, 0.12))
+    cache.timelines.write(f"r{i}", Timeline(np.arange(3) / 25, 0.12))
     cache.write(spec.key, f"r{i}", Aligned(np.full((3, 4), i, np.float32), np.ones(3, bool)))
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 reader = cache.reader(spec.key)
@@ -164,7 +164,7 @@ for _ in range(2):
 
 def test_shapes_that_do_not_fit_are_refused(cache):
     spec = cache.declare("swin", "visual", 8, {}, {})
-    cache.write_timeline("a", timeline(3))
+    cache.timelines.write("a", timeline(3))
     with pytest.raises(DataError, match=r"shape \(3, 5\); wanted \[T, D\] = \(3, 8\)"):
         cache.write(spec.key, "a", aligned(3, dim=5))
     with pytest.raises(DataError, match="wanted"):
@@ -206,10 +206,10 @@ def test_a_cache_holds_one_dataset(cache):
 
 
 def test_another_timeline_for_the_same_recording_is_an_error(cache):
-    cache.write_timeline("a", timeline(10))
-    cache.write_timeline("a", timeline(10))
+    cache.timelines.write("a", timeline(10))
+    cache.timelines.write("a", timeline(10))
     with pytest.raises(DataError, match="its media changed"):
-        cache.write_timeline("a", timeline(11))
+        cache.timelines.write("a", timeline(11))
 
 
 HOSTILE = [
@@ -253,7 +253,7 @@ def test_ids_are_folder_names_one_to_one(ids):
 def test_any_shape_round_trips_through_zarr(tmp_path_factory, frames, dim, dtype):
     cache = FeatureCache.create(tmp_path_factory.mktemp("c") / "cache")
     spec = cache.declare("s", "audio", dim, {}, {})
-    cache.write_timeline("r", timeline(frames))
+    cache.timelines.write("r", timeline(frames))
     data = aligned(frames, dim)
     cache.write(spec.key, "r", data, dtype=dtype)
     stored = zarr.open_array(cache.root / "features" / spec.key / "r" / "values", mode="r")[...]

@@ -94,7 +94,7 @@ def test_labels_lie_on_the_frames_unshifted(avec, tmp_path, light_encoders):
     cache = FeatureCache(tmp_path / "cache")
     labels = cache.labels.read("va", "train_1")
     assert labels.labelled.all()
-    expected = np.interp(cache.timeline("train_1").pts, np.arange(ROWS) * 0.04, np.linspace(-0.5, 0.5, ROWS))
+    expected = np.interp(cache.timelines.read("train_1").pts, np.arange(ROWS) * 0.04, np.linspace(-0.5, 0.5, ROWS))
     np.testing.assert_allclose(labels.va[:, 0], expected, atol=1e-6)
     assert cache.labels.partitions("va").members("test") == ["test_1"]
 

@@ -42,7 +42,7 @@ def test_pitfall_10_flash_and_beep_meet_within_half_a_frame(light_encoders, medi
     sound = beep(pts[-1] + 0.5, begin, end - begin, rate)
     path = media(tmp_path / "clip.mp4", pts, picture=flash_at(flash), sound=sound, rate=rate)
     run(manifest(clip={"video": path}), tmp_path / "cache")
-    timeline = FeatureCache(tmp_path / "cache").timeline("clip")
+    timeline = FeatureCache(tmp_path / "cache").timelines.read("clip")
     middles = (timeline.edges[:-1] + timeline.edges[1:]) / 2
     shown = np.diff(timeline.edges)
 
@@ -113,8 +113,8 @@ def test_a_recording_of_sound_alone_gets_a_nominal_clock_and_says_so(light_encod
     path = media(tmp_path / "a.mp4", CFR, sound=beep(3, 1, 0.5))
     run(manifest(a={"audio": path}), tmp_path / "cache")
     cache = FeatureCache(tmp_path / "cache")
-    assert cache.timeline_info("a")["clock"] == "nominal"
-    np.testing.assert_allclose(np.diff(cache.timeline("a").pts), 0.04)
+    assert cache.timelines.info("a")["clock"] == "nominal"
+    np.testing.assert_allclose(np.diff(cache.timelines.read("a").pts), 0.04)
     assert not stream(tmp_path / "cache", "brightness", "a").present.any()
 
 

@@ -47,7 +47,7 @@ def test_the_saved_predictions_give_the_reported_number(trained, toy_cache):
     pred, va, labelled = [], [], []
     for recording in split.members("test"):
         times, values = read_predictions(Path(trained.folder), "test", recording)
-        assert np.abs(times - toy_cache.timeline(recording).pts).max() < 1e-6
+        assert np.abs(times - toy_cache.timelines.read(recording).pts).max() < 1e-6
         label = toy_cache.labels.read("va", recording)
         pred.append(values)
         va.append(label.va)
@@ -159,8 +159,8 @@ def copied(toy_cache, tmp_path):
 
 def test_a_stream_that_is_absent_everywhere_is_left_out_unless_named(copied, tmp_path, caplog):
     spec = copied.declare("mute", "audio", 3, {}, {})
-    for recording in copied.timed_recordings():
-        count = len(copied.timeline(recording))
+    for recording in copied.timelines.recordings():
+        count = len(copied.timelines.read(recording))
         nothing = Aligned(np.zeros((count, 3), np.float32), np.zeros(count, bool))
         copied.write(spec.key, recording, nothing, {"absent_frames": count})
     with caplog.at_level("INFO", "affuse"):

@@ -1,0 +1,49 @@
+"""Frame times of a cache, one group a recording: committed once, before any stream of it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache.errors import DataError
+from cache.groups import attributes, children, commit_group, committed
+from cache.ids import folder_of
+from cache.reader import open_array
+from cache.records import Timeline
+
+
+class TimelineStore:
+    """``timelines/<recording>/pts`` of one cache."""
+
+    def __init__(self, cache_root: Path) -> None:
+        self.root = cache_root
+
+    def write(self, recording: str, timeline: Timeline, info: dict[str, Any] | None = None) -> None:
+        """Commit a recording's frame times. Raises DataError where others were committed: its media changed."""
+        folder = self._folder(recording)
+        if not folder.exists():
+            commit_group(self.root, folder, recording, {"pts": timeline.pts}, {"end": timeline.end, **(info or {})})
+        known = self.read(recording)
+        if not np.array_equal(known.edges, timeline.edges):
+            raise DataError(
+                f"recording {recording!r} now has {len(timeline)} frames up to {timeline.pts[-1]:.3f} s; its cached "
+                f"timeline has {len(known)} up to {known.pts[-1]:.3f} s",
+                hint="its media changed: give the new media a new id, or extract into a fresh cache",
+            )
+
+    def read(self, recording: str) -> Timeline:
+        """Frame times of one recording. Raises CacheError where they are not committed."""
+        folder = committed(self._folder(recording), recording)
+        return Timeline(open_array(folder / "pts").copy(), attributes(folder)["end"])
+
+    def info(self, recording: str) -> dict[str, Any] | None:
+        """What was recorded with the timeline (clock, decoder, source), or None where it is not committed."""
+        folder = self._folder(recording)
+        return attributes(folder) if folder.exists() else None
+
+    def recordings(self) -> list[str]:
+        """Ids of the recordings with a committed timeline, sorted."""
+        return children(self.root / "timelines")
+
+    def _folder(self, recording: str) -> Path:
+        return self.root / "timelines" / folder_of(recording)

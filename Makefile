@@ -1,7 +1,6 @@
 # Thin: each target is one line of cli.py, pytest or ruff. `make demo` and `make test` set themselves up.
 PYTHON ?= python3
 BIN := .venv/bin
-DATASET ?= demo
 ROOT ?= data/$(DATASET)
 HEAD ?= maven
 ARGS ?=
@@ -18,7 +17,7 @@ help: ## what there is
 
 setup: .venv/.installed ## make .venv and install everything, once
 
-demo: setup ## the whole idea in minutes: corpus, features, seven rows, one table
+demo: setup ## the whole idea in minutes: corpus, features, a table of heads, pictures
 	$(BIN)/python cli.py demo $(ARGS)
 
 test: setup ## all tests
@@ -33,6 +32,7 @@ bench: setup ## ratios of two things side by side, in one run
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 extract: setup ## stage one: make extract DATASET=affwild2 [ROOT=data/affwild2]
+	@test -n "$(DATASET)" || { echo "error: no dataset is named; make extract DATASET=affwild2 [ROOT=DIR]" >&2; exit 2; }
 	$(BIN)/python cli.py extract --dataset $(DATASET) --root $(ROOT) $(ARGS)
 
 train: setup ## stage two: make train HEAD=maven [ARGS="--dataset affwild2"]

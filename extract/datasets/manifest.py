@@ -7,6 +7,7 @@ manifest's folder. Empty cells are absent. Options say how label files are to be
 """
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,15 +88,21 @@ class Manifest(Dataset):
         )
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from error
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        for row in table:
-            yield table.line_num, row
+    table = csv.DictReader(io.StringIO(_text(path), newline=""))
+    for row in table:
+        yield table.line_num, row
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(_text(path).splitlines(), start=1):
         if line.strip():
             try:
                 row = json.loads(line)

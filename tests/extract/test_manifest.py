@@ -122,3 +122,9 @@ def test_options_of_a_recipe_reach_the_labels(tmp_path, media, manifest, light_e
     labels = FeatureCache(tmp_path / "cache").labels.read("va", "a")
     assert labels.labelled.all()
     np.testing.assert_allclose(labels.va, [[1.0, -0.5]] * 10)
+
+
+def test_a_manifest_that_is_not_utf_8_is_named(tmp_path):
+    (tmp_path / "manifest.csv").write_bytes("id,video\ncafé,x.mp4\n".encode("latin-1"))
+    with pytest.raises(DataError, match="is not UTF-8"):
+        open_dataset("manifest", tmp_path, {})

@@ -245,3 +245,43 @@ def test_flash_and_beep_meet_within_half_a_frame_through_the_real_encoders(media
         return (np.flatnonzero(inside) / 25).mean()
 
     assert abs(centre("swin") - centre("hubert")) <= 0.02
+
+
+def test_a_bad_audio_file_costs_the_audio_stream_only(light_encoders, media, manifest, tmp_path):
+    (tmp_path / "bad.wav").write_text("not sound")
+    video = media(tmp_path / "a.mp4", CFR)
+    result = run(manifest(a={"video": video, "audio": tmp_path / "bad.wav"}), tmp_path / "cache")
+    assert [(f.recording, f.stage) for f in result.failures] == [("a", "audio")]
+    assert result.made == 2
+    assert stream(tmp_path / "cache", "brightness", "a").present.all()
+
+
+def test_known_bad_recordings_do_not_stop_a_resumed_run(light_encoders, media, manifest, tmp_path):
+    video = media(tmp_path / "good.mp4", CFR)
+    rows = {"a": {"video": video}, **{f"bad{i}": {"video": tmp_path / f"bad{i}.mp4"} for i in range(7)}}
+    assert len(run(manifest(**rows), tmp_path / "cache", audio=[], text=[]).failures) == 7
+    rows["zz"] = {"video": video}
+    result = run(manifest(**rows), tmp_path / "cache", audio=[], text=[])
+    assert (result.made, result.kept, len(result.failures)) == (1, 1, 7)
+
+
+def test_other_files_under_a_committed_id_are_reported(light_encoders, media, manifest, tmp_path):
+    first = media(tmp_path / "a.mp4", CFR, sound=beep(3, 1, 0.5))
+    assert not run(manifest(a={"video": first}), tmp_path / "cache").failures
+    second = media(tmp_path / "b.mp4", CFR[:40], sound=beep(1, 0, 0.5))
+    failures = run(manifest(a={"video": second}), tmp_path / "cache").failures
+    assert {f.recording for f in failures} == {"a"}
+    assert "was made from frames a.mp4" in failures[0].cause
+    (tmp_path / "a.srt").write_text("1\n00:00:01,000 --> 00:00:01,500\nhello\n")
+    later = run(manifest(a={"video": first, "transcript": tmp_path / "a.srt"}), tmp_path / "cache").failures
+    assert ["now has transcript a.srt" in f.cause for f in later] == [True]
+    first.unlink()
+    assert not run(manifest(a={"video": first}), tmp_path / "cache").failures  # gone is not changed
+
+
+def test_sound_that_jumps_by_hours_or_joined_films_are_errors(light_encoders, media, manifest, tmp_path, monkeypatch):
+    path = media(tmp_path / "a.mp4", CFR)
+    times = iter([0.0, 5.0, 5.04, 1.0])
+    monkeypatch.setattr("extract.media._shown_at", lambda frame: next(times, frame.time))
+    (failure,) = run(manifest(a={"video": path}), tmp_path / "cache", audio=[], text=[]).failures
+    assert "frame 3 is shown at 1.000 s, after one at 5.040 s" in failure.cause

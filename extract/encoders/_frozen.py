@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.encoders._base import Block, Encoder
 from extract.encoders._precision import halve
+from extract.encoders._published import CONFIG, FILE, Found, Published
 from extract.encoders._tensors import Names, announce_random, fill, seeded, tensor_hash
-from extract.encoders._weights import CONFIG, FILE, Found, Published, find
+from extract.encoders._weights import find
 
 if TYPE_CHECKING:
     import torch

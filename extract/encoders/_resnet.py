@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from extract.encoders._image import FrameEncoder
 from extract.encoders._pixels import Preprocess
 from extract.encoders._precision import Precision
-from extract.encoders._weights import Found
+from extract.encoders._published import Found
 
 if TYPE_CHECKING:
     import torch

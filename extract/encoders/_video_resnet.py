@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from extract.encoders._clips import ClipConfig, ClipEncoder
 from extract.encoders._pixels import Preprocess
-from extract.encoders._weights import Found
+from extract.encoders._published import Found
 
 if TYPE_CHECKING:
     import torch

@@ -21,8 +21,8 @@ from extract.encoders._architecture import architecture, decisive, depth
 from extract.encoders._base import batches
 from extract.encoders._frozen import FrozenEncoder
 from extract.encoders._precision import Precision, computing
+from extract.encoders._published import CONFIG, Found, Published
 from extract.encoders._waveform import FoldedFirst, Geometry, features, normalized
-from extract.encoders._weights import CONFIG, Found, Published
 from extract.encoders._windows import windows
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from extract.encoders import ENCODERS
 from extract.encoders._clips import ClipConfig, ClipEncoder
 from extract.encoders._inception import features, inception
 from extract.encoders._pixels import Preprocess
-from extract.encoders._weights import Found, Published
+from extract.encoders._published import Found, Published
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,8 @@ cut and rows placed: ``_clips``. ``micro`` is the same, tiny, for tests.
 """
 
 from extract.encoders import ENCODERS
+from extract.encoders._published import Published
 from extract.encoders._video_resnet import VideoResNetEncoder
-from extract.encoders._weights import Published
 
 
 @ENCODERS.register("r2plus1d")

@@ -6,8 +6,8 @@ recipe A1 on ImageNet-1k, published by timm (Apache-2.0). ``micro`` is the same 
 """
 
 from extract.encoders import ENCODERS
+from extract.encoders._published import Published
 from extract.encoders._resnet import Architecture, ResNetEncoder
-from extract.encoders._weights import Published
 
 
 @ENCODERS.register("resnet18")

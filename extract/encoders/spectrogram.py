@@ -22,8 +22,8 @@ from extract.encoders import ENCODERS
 from extract.encoders._base import batches
 from extract.encoders._frozen import FrozenEncoder
 from extract.encoders._precision import Precision, computing
+from extract.encoders._published import Found, Published
 from extract.encoders._resnet import Architecture
-from extract.encoders._weights import Found, Published
 
 if TYPE_CHECKING:
     import torch

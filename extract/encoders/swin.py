@@ -12,7 +12,7 @@ from extract.encoders import ENCODERS
 from extract.encoders._image import FrameEncoder
 from extract.encoders._pixels import Preprocess
 from extract.encoders._precision import Precision
-from extract.encoders._weights import Found, Published
+from extract.encoders._published import Found, Published
 
 if TYPE_CHECKING:
     import torch

@@ -1,6 +1,7 @@
 """Where weights come from, and what is said when they cannot be had."""
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from safetensors.torch import save_file
 
 from cache.errors import DataError, UsageError, WeightsNotFound
 from extract.encoders import ENCODERS
+from extract.encoders._published import FILE, Published
 from extract.encoders._tensors import fill, seeded, tensor_hash
-from extract.encoders._weights import FILE, Published, find
+from extract.encoders._weights import find
 
 PUBLISHED = Published("demo", ("org/demo",), ("config.json",))
 PRETRAINED = ("swin", "resnet18", "resnet50", "hubert", "roberta")
@@ -159,3 +161,64 @@ def test_seeded_leaves_the_global_generator_alone():
     assert torch.equal(before, torch.get_rng_state())
     assert torch.equal(a.weight, b.weight)
     assert not torch.equal(a.weight, c.weight)
+
+
+class _Hub:
+    """A hub whose repository has a pickle only, and an open conversion of its newest commit."""
+
+    def __init__(self, folder, *, parent="newest"):
+        self.folder, self.parent = folder, parent
+
+    def download(self, repo, name, *, revision):
+        from huggingface_hub.errors import EntryNotFoundError
+
+        if revision == "main" and name == "model.safetensors":
+            raise EntryNotFoundError("404")
+        path = self.folder / revision.replace("/", "_") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{revision} {name}")
+        return str(path)
+
+    def list_repo_commits(self, repo, revision="main"):
+        ids = ["newest"] if revision == "main" else ["conversion", self.parent]
+        return [SimpleNamespace(commit_id=i) for i in ids]
+
+    def get_repo_discussions(self, repo, **kwargs):
+        titles = ["Update README.md", "Adding `safetensors` variant of this model"]
+        return [SimpleNamespace(title=t, git_reference=f"refs/pr/{i}") for i, t in enumerate(titles)]
+
+
+@pytest.fixture
+def pickle_only(tmp_path, monkeypatch):
+    """Puts a _Hub in the place of the real one."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: SimpleNamespace(head=lambda *a, **k: None))
+
+    def put(hub):
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", hub.download)
+        monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
+
+    return put
+
+
+def test_a_repository_of_pickles_is_read_through_the_hubs_conversion(pickle_only, tmp_path):
+    pickle_only(_Hub(tmp_path))
+    found = find("hub", Published("demo", ("org/demo",), ("config.json",)))
+    assert found.spec == "hub:org/demo@refs/pr/1"
+    assert {p.parent.name for p in found.files.values()} == {"refs_pr_1"}
+
+
+def test_a_conversion_of_an_older_commit_is_not_taken(pickle_only, tmp_path):
+    pickle_only(_Hub(tmp_path, parent="older"))
+    with pytest.raises(WeightsNotFound, match=r"has no model\.safetensors"):
+        find("hub", Published("demo", ("org/demo",)))
+
+
+def test_a_kept_conversion_is_found_offline(offline):
+    home = offline / "models--org--demo"
+    (home / "refs" / "refs" / "pr").mkdir(parents=True)
+    (home / "refs" / "refs" / "pr" / "4").write_text("c0ffee")
+    (home / "snapshots" / "c0ffee").mkdir(parents=True)
+    (home / "snapshots" / "c0ffee" / "model.safetensors").write_text("weights")
+    assert find("hub", Published("demo", ("org/demo",))).spec == "hub:org/demo@refs/pr/4"

@@ -29,7 +29,7 @@ KEPT = {
     "extract": "what is committed is kept: run the same command to go on",
     "demo": "what is extracted is kept: run the same command to go on",
     "train-fusion": "the run is not kept: run the same command to start it anew",
-    "ablate": "finished runs are kept in their folders: run the same command to make the table",
+    "ablate": "finished runs stay in their folders, the table is made anew by the same command",
 }
 
 Dataset = Annotated[str | None, typer.Option(help="Corpus: see [b]list datasets[/b].", metavar="NAME")]
@@ -162,9 +162,12 @@ def index(
     from extract.index import index_labels
     from extract.recipe import extract_recipe
 
-    store = FeatureCache(find_cache(cache, dataset))
-    given = {"dataset": dataset or store.dataset or None, "root": root}
+    if not (dataset or recipe):
+        cache = find_cache(cache, None)
+        dataset = FeatureCache(cache).dataset or None
+    given = {"dataset": dataset, "root": root, "cache": cache}
     wanted = extract_recipe(merge(given, parse_sets(set_ or [])), recipe)
+    store = FeatureCache(wanted.cache)
     store.check_dataset(wanted.dataset)
     corpus = open_dataset(wanted.dataset, wanted.root, wanted.dataset_options)
     notes, failures = index_labels(corpus, store)
@@ -262,7 +265,7 @@ def ablate(
     from fuse.ablate import ablate_recipe, run_ablate
     from fuse.report import ablation_table
 
-    given = {"cache": find_cache(cache, dataset), "seeds": seeds, "workers": workers}
+    given = {"cache": find_cache(cache, dataset) if cache or dataset else None, "seeds": seeds, "workers": workers}
     grid = ablate_recipe(recipe, merge(given, parse_sets(set_ or [])))
     rows = run_ablate(grid, quiet=quiet)
     _print(rows, json_, ablation_table(rows, grid.partition))

@@ -14,10 +14,12 @@ import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from cache.errors import CacheError
 
 STAGING = ".staging"
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
 
 
 @contextlib.contextmanager
@@ -29,34 +31,47 @@ def staged(root: Path, target: Path, *, replace: bool = False) -> Iterator[Path]
     """
     folder = root / STAGING / _unique_name()
     try:
-        folder.mkdir(parents=True)
-        yield folder
-        _sync_folders(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _publish(folder, target, replace)
-        _sync(target.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise CacheError(
-                f"cannot write to the cache at {root}: {error.strerror}",
-                hint="make room or make it writable, and run the same command again; what is committed is safe",
-            ) from error
-        raise
+        with writing(root):
+            folder.mkdir(parents=True)
+            yield folder
+            _sync_folders(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _publish(folder, target, replace)
+            _sync(target.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Says in one line that the cache cannot be written, where that is what an OSError means."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        raise CacheError(
+            f"cannot write to the cache at {root}: {error.strerror}",
+            hint="make room or make it writable, and run the same command again; what is committed is safe",
+        ) from error
+
+
 def publish_file(root: Path, path: Path, data: bytes) -> None:
-    """Write one small file in one step, replacing what is there."""
-    (root / STAGING).mkdir(parents=True, exist_ok=True)
+    """Write one small file in one step, replacing what is there. Raises CacheError as ``staged`` does."""
     draft = root / STAGING / _unique_name()
-    with open(draft, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    path.parent.mkdir(exist_ok=True)
-    os.replace(draft, path)
-    _sync(path.parent)
+    try:
+        with writing(root):
+            draft.parent.mkdir(parents=True, exist_ok=True)
+            with open(draft, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            path.parent.mkdir(exist_ok=True)
+            os.replace(draft, path)
+            _sync(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def _unique_name() -> str:
@@ -89,18 +104,34 @@ def _exchange(folder: Path, target: Path) -> None:
 @contextlib.contextmanager
 def claim(root: Path, name: str, *, wait: bool) -> Iterator[bool]:
     """Whether this process now holds ``name`` alone; with ``wait`` it does, sooner or later. Ends with the process."""
-    (root / STAGING).mkdir(parents=True, exist_ok=True)
     path = root / STAGING / f"{name}.lock"
-    with open(path, "w") as file:
+    with writing(root):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _locked(path, wait)
+    if file is None:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _locked(path: Path, wait: bool) -> IO[str] | None:
+    """The file of that path, locked; None where another has it and we do not wait."""
+    while True:
+        file = open(path, "w")  # noqa: SIM115
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                return file
         except BlockingIOError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            path.unlink(missing_ok=True)
+            file.close()
+            return None
+        except FileNotFoundError:
+            pass
+        file.close()  # its last holder has removed it: what we hold is no lock any more
 
 
 def _sync(folder: Path) -> None:
@@ -124,7 +155,7 @@ def sweep(root: Path) -> None:
     for lock in staging.glob("*.lock"):
         with claim(root, lock.stem, wait=False):
             pass
-    for leftover in staging.iterdir():
+    for leftover in (f for f in staging.iterdir() if f.suffix != ".lock"):
         host, pid, *_ = [*leftover.name.split("~"), ""]
         if host == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
             if leftover.is_dir():

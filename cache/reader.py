@@ -5,6 +5,7 @@ The fast path is taken only where the metadata proves that the file is the rows:
 tool with compression, is read through zarr.
 """
 
+import functools
 import json
 import math
 import mmap
@@ -63,47 +64,46 @@ def _through_zarr(folder: Path) -> Array:
 
 
 class StreamReader:
-    """Random windows of one stream. Maps are opened on first touch, so it pickles and forks.
-
-    Every map holds a file descriptor, and a corpus has more recordings than a process may hold files: only so many
-    stay open, the least recently used is closed first.
-    """
+    """Random windows of one stream. Maps are opened on first touch, so it pickles and forks."""
 
     def __init__(self, folders: dict[str, Path]) -> None:
         self.folders = folders
-        self._values: OrderedDict[str, Array] = OrderedDict()
         self._present: dict[str, npt.NDArray[np.bool_]] = {}
-        self._most = _maps_at_once()
 
     def recording(self, recording: str) -> tuple[Array, npt.NDArray[np.bool_]]:
         """values [T,D] in the stored dtype, without copying, and present bool[T] of one recording."""
-        if recording in self._values:
-            self._values.move_to_end(recording)
-        else:
-            folder = self.folders[recording]
-            self._values[recording] = open_array(folder / "values")
-            if recording not in self._present:
-                self._present[recording] = open_array(folder / "present").copy()
-            if len(self._values) > self._most:
-                self._values.popitem(last=False)
-        return self._values[recording], self._present[recording]
+        folder = self.folders[recording]
+        if recording not in self._present:
+            self._present[recording] = open_array(folder / "present").copy()
+        return _kept_open(folder / "values"), self._present[recording]
 
     def window(self, recording: str, frames: slice | Sequence[int] | npt.NDArray[np.integer]) -> Array:
         """values [L,D] of some frames; a slice is a view, anything else a copy."""
         values: Array = self.recording(recording)[0][frames]
         return values
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folders": self.folders}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["folders"])  # type: ignore[misc]
+#: Maps of this process, the least recently used first. Each holds a file descriptor, and a corpus has more recordings
+#: than a process may hold files.
+_open_maps: OrderedDict[Path, Array] = OrderedDict()
 
 
+def _kept_open(folder: Path) -> Array:
+    array = _open_maps.get(folder)
+    if array is None:
+        array = _open_maps[folder] = open_array(folder)
+        if len(_open_maps) > _maps_at_once():
+            _open_maps.popitem(last=False)
+    else:
+        _open_maps.move_to_end(folder)
+    return array
+
+
+@functools.cache
 def _maps_at_once() -> int:
-    """Maps that one reader keeps open: the process's limit, raised as far as it may be, shared by eight readers."""
+    """Half of the files that this process may hold, once its limit is raised as far as it may be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 1 << 16 if hard == resource.RLIM_INFINITY else min(hard, 1 << 16)
     if soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return max(8, most // 8 - 8)
+    return max(8, most // 2)

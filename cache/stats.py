@@ -24,11 +24,12 @@ class Stats:
 
 
 def stream_stats(cache: FeatureCache, key: str, recordings: list[str]) -> Stats:
-    """Statistics of one stream over these recordings; computed once, then read from ``stats/`` in the cache.
+    """Statistics of one stream over these recordings; computed once for their bytes, then read from ``stats/``.
 
     Raises CacheError where no frame of them is present.
     """
-    folder = cache.root / "stats" / key / fingerprint(sorted(recordings))
+    committed = [[r, cache.commit_record(key, r)["arrays"]["values"]["crc32c"]] for r in sorted(recordings)]
+    folder = cache.root / "stats" / key / fingerprint(committed)
     if not (folder / "zarr.json").is_file():
         stats = _compute(cache, key, sorted(recordings))
         if not cache.writable:

@@ -107,12 +107,13 @@ def _sound(recording: Recording, seen: Examined) -> Waveform | None:
     path = recording.audio or recording.video
     if path is None or (path == recording.video and not path.is_file()):
         return None  # a missing video is told once, by _picture
+    rate = 0
     try:
         with open_media(path) as container:
             rate = container.streams.audio[0].rate if container.streams.audio else 0
         sound = read_waveform(path, rate) if rate else None
     except READING as error:
-        if path == recording.audio:
+        if path == recording.audio or rate:
             seen.failed("media", error)
         return None
     if sound is None:

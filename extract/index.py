@@ -1,7 +1,7 @@
 """Labels and partitions of a corpus, laid onto the cached timelines. Cheap: run again for a new year's split."""
 
 from cache.align import align_labels
-from cache.errors import AffuseError
+from cache.errors import AffuseError, CacheError, DataError
 from cache.records import Annotation, Labels, Timeline
 from cache.store import FeatureCache
 from extract.datasets import Dataset
@@ -16,6 +16,7 @@ def index_labels(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list
     Returns (notes, failures): notes name recordings whose annotation has more or fewer rows than frames; failures
     are annotations that cannot be read. Recordings without a timeline are left for a later run.
     """
+    check_same_corpus(dataset, cache)
     labels: dict[str, Labels] = {}
     notes: list[str] = []
     failures: list[Failure] = []
@@ -26,14 +27,41 @@ def index_labels(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list
             annotation = dataset.annotation(recording)
             if annotation is not None:
                 timeline = cache.timelines.read(recording.id)
+                _check_whole(recording.id, annotation, timeline, cache)
                 labels[recording.id] = align_labels(annotation, timeline, recording.id)
                 notes += _surplus(recording.id, annotation, timeline)
-        except AffuseError as error:
-            failures.append(Failure(recording.id, "labels", str(error)))
+        except Exception as error:
+            told = str(error) if isinstance(error, AffuseError) else f"{type(error).__name__}: {error}"
+            failures.append(Failure(recording.id, "labels", " ".join(told.split())))
     partitions = dataset.partitions()
     if labels or partitions.of:
         cache.labels.write(dataset.protocol, labels, partitions)
     return notes, failures
+
+
+def _check_whole(recording: str, annotation: Annotation, timeline: Timeline, cache: FeatureCache) -> None:
+    """Rows by frame number are wrong for a film that lost frames: nothing tells which."""
+    damaged = (cache.timelines.info(recording) or {}).get("damaged_packets", 0)
+    if damaged and annotation.times is None and len(annotation.va) != len(timeline):
+        raise DataError(
+            f"{len(annotation.va)} annotation rows for {len(timeline)} frames of a film with {damaged} damaged "
+            "packets: which frames are missing is not known, so the labels are not used",
+            hint="get the file anew",
+        )
+
+
+def check_same_corpus(dataset: Dataset, cache: FeatureCache) -> None:
+    """Raises CacheError where most recordings that have labels are not of this corpus: it is another one's cache."""
+    if dataset.protocol not in cache.labels.protocols():
+        return
+    ours, theirs = {r.id for r in dataset.recordings()}, cache.labels.recordings(dataset.protocol)
+    strange = [r for r in theirs if r not in ours]
+    if len(strange) * 2 > len(theirs):
+        raise CacheError(
+            f"the cache at {cache.root} has labels of {len(strange)} recordings that {dataset.root} lacks, "
+            f"such as {strange[0]!r}",
+            hint="give every corpus a cache of its own: --cache DIR",
+        )
 
 
 def _surplus(recording: str, annotation: Annotation, timeline: Timeline) -> list[str]:

@@ -52,14 +52,21 @@ def extract_recording(recording: Recording, streams: list[Stream], cache: Featur
     A file that cannot be read costs the streams that need it, no others; without frame times there is nothing.
     """
     outcome = Outcome()
+    with _noting(outcome, recording, "media"):
+        known = cache.timelines.info(recording.id)
+        if known is not None:
+            _check_unchanged(recording, known["source"])
+    if outcome.failures:
+        return outcome
     visual = [s for s in streams if s.spec.modality == "visual"]
     with _noting(outcome, recording, "media"):
         timeline, tracks = _see(recording, visual, cache)
         for stream in visual:
             _commit(recording, stream, tracks[stream.spec.key], timeline, cache, outcome)
         outcome.remarks += _remarks(recording.id, cache)
-    if outcome.failures:
+    if cache.timelines.info(recording.id) is None:
         return outcome
+    timeline = cache.timelines.read(recording.id)  # it may be there although the pictures are not
     for stream in streams:
         if stream.spec.modality == "audio":
             with _noting(outcome, recording, "audio"):
@@ -99,7 +106,7 @@ def _remarks(recording: str, cache: FeatureCache) -> list[str]:
     info = cache.timelines.info(recording) or {}
     remarks = {
         "damaged_packets": "damaged packets were skipped",
-        "repaired_times": "frame times did not increase and were moved by a microsecond",
+        "repaired_times": f"frame times did not increase and were moved, by up to {info.get('moved_s', 0)} s",
     }
     found = [f"{recording}: {info[k]} {what}" for k, what in remarks.items() if info.get(k)]
     return found + ([f"{recording}: no video, so its frames are nominal"] if info.get("clock") == "nominal" else [])
@@ -108,8 +115,8 @@ def _remarks(recording: str, cache: FeatureCache) -> list[str]:
 def _see(recording: Recording, visual: list[Stream], cache: FeatureCache) -> tuple[Timeline, dict[str, Track]]:
     """The timeline (committed on the way) and the tracks of the visual streams, from one decode."""
     known = cache.timelines.info(recording.id)
-    if known is not None:
-        _check_unchanged(recording, known["source"])
+    if recording.video is None and recording.crops is not None:
+        raise DataError(f"recording {recording.id!r} has crops but no video", hint="crops need its frame times")
     if recording.video is None:
         return _clock_of_sound(recording, cache), {s.spec.key: Track.concat([], s.spec.dim) for s in visual}
     if known is not None and (recording.crops or not visual):
@@ -118,13 +125,17 @@ def _see(recording: Recording, visual: list[Stream], cache: FeatureCache) -> tup
     video = VideoFile(recording.video)
     if recording.crops or not visual:
         timeline = video.read_times()
+        cache.timelines.write(recording.id, timeline, _about(recording.video, video))
         tracks = _look(visual, crop_blocks(recording.crops, timeline) if recording.crops else [])
     else:
         tracks = _look(visual, video.blocks())
         timeline = video.timeline
-    info = {"clock": "container", "decoder": DECODER, "source": _identity(recording.video), **video.info}
-    cache.timelines.write(recording.id, timeline, info)
+    cache.timelines.write(recording.id, timeline, _about(recording.video, video))
     return timeline, tracks
+
+
+def _about(path: Path, video: VideoFile) -> dict[str, Any]:
+    return {"clock": "container", "decoder": DECODER, "source": _identity(path), **video.info}
 
 
 def _look(visual: list[Stream], blocks: Any) -> dict[str, Track]:
@@ -176,7 +187,7 @@ def _clock_of_sound(recording: Recording, cache: FeatureCache) -> Timeline:
 
 def nominal_timeline(sound: Waveform) -> Timeline:
     """Frames for a recording without video: ``NOMINAL_FPS`` a second over its sound."""
-    frames = max(1, int(len(sound.samples) / sound.rate * NOMINAL_FPS))
+    frames = max(1, len(sound.samples) * int(NOMINAL_FPS) // sound.rate)
     pts = sound.start + np.arange(frames) / NOMINAL_FPS
     return Timeline(pts, float(pts[-1] + 1 / NOMINAL_FPS))
 
@@ -214,8 +225,10 @@ def changed_source(recording: Recording, stream: StreamSpec, cache: FeatureCache
         return None
     cause = (
         f"{stream.key} was made from {_named(old)}, and the corpus now has {_named(new)}: give the new media a new id, "
-        f"extract into a fresh cache (--cache), or remove {cache.folder(stream.key, recording.id)} to make it anew"
+        "or extract into a fresh cache (--cache)"
     )
+    if new["kind"] != "frames":
+        cause += f", or remove {cache.folder(stream.key, recording.id)} to make it anew"
     return Failure(recording.id, "media", cause)
 
 

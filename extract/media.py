@@ -5,6 +5,7 @@ but not believed: decoding decides. Of several video streams the largest is take
 frames whose time does not increase are kept and nudged by a microsecond so that frame numbers stay what they are.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from cache.errors import DataError, MissingData
 from cache.records import Timeline
 from extract.blocks import FrameBlock, Waveform
 
+log = logging.getLogger("affuse")
 DECODER = "pyav-1"  # part of every fingerprint: raise it when the same file would give other frames, times or samples
 FRAMES_AT_ONCE = 64
 _NUDGE_S = 1e-6
@@ -76,6 +78,7 @@ class VideoFile:
         self.info: dict[str, Any] = {}
         self._pts: list[float] = []
         self._end = 0.0
+        self._moved = 0.0
 
     @property
     def timeline(self) -> Timeline:
@@ -115,6 +118,8 @@ class VideoFile:
         if not self._pts:
             raise DataError(f"{self.path}: no frame could be decoded ({damage.packets} damaged packets)")
         self.info |= {"repaired_times": repaired, "damaged_packets": damage.packets}
+        if repaired:
+            self.info["moved_s"] = round(self._moved, 6)
 
     def _largest(self, container: "av.container.InputContainer") -> "av.VideoStream":
         films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
@@ -134,6 +139,8 @@ class VideoFile:
                 hint="the file looks joined from several; give it new times, e.g. by remuxing or re-encoding it",
             )
         self._pts.append((last + _NUDGE_S if self._pts else 0.0) if late else time)
+        if late and time is not None:
+            self._moved = max(self._moved, self._pts[-1] - time)
         if frame.duration and frame.time_base:
             self._end = self._pts[-1] + float(frame.duration * frame.time_base)
         return bool(late)
@@ -165,22 +172,27 @@ def read_waveform(path: Path, rate: int) -> Waveform | None:
             return None
         native, start, pieces = int(stream.rate), 0.0, []
         have = 0
-        for frame in _decode(container, stream, Damage()):
+        damage = Damage()
+        for frame in _decode(container, stream, damage):
             samples = _mono(frame)
             if not pieces:
                 start, native = frame.time or 0.0, frame.sample_rate
             if frame.sample_rate != native:
                 raise DataError(f"{path}: the sound changes from {native} to {frame.sample_rate} Hz; re-encode it")
             missing = _out_of_place(frame, start, native, have)
-            if abs(missing) > _HOLE_AT_MOST_S * native:
+            if missing > _HOLE_AT_MOST_S * native or missing < -_BACK_AT_MOST_S * native:
                 raise DataError(f"{path}: the sound jumps by {missing / native:.0f} s at {have / native + start:.3f} s")
             if missing > 0:
                 pieces.append(np.zeros(missing, np.float32))
             samples = samples[-missing:] if missing < 0 else samples
             pieces.append(samples)
             have += max(missing, 0) + len(samples)
+    if not have and damage.packets:
+        raise DataError(f"{path}: no sound could be decoded ({damage.packets} damaged packets)")
     if not have:
         return None
+    if damage.packets:
+        log.warning("%s: %d damaged packets of sound were skipped", path.name, damage.packets)
     return Waveform(_resample(np.concatenate(pieces), native, rate), rate, float(start))
 
 

@@ -15,7 +15,7 @@ from cache.progress import progress
 from cache.records import MODALITIES, Recording
 from cache.store import FeatureCache
 from extract.datasets import open_dataset
-from extract.index import index_labels
+from extract.index import check_same_corpus, index_labels
 from extract.job import Failure, Outcome, changed_source, extract_recording
 from extract.plan import Job, plan
 from extract.recipe import ExtractRecipe
@@ -50,6 +50,7 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     if not wanted:
         raise UsageError("no stream is asked for", hint="name one with --visual, --audio or --text")
     cache = FeatureCache.create(recipe.cache, recipe.dataset)
+    check_same_corpus(dataset, cache)
     streams = {s.spec.key: s for s in (declare(cache, w, recipe.device) for w in wanted)}
     jobs, kept = plan(recordings, streams, cache.has)
     outcomes, alike = _run_jobs(jobs, streams, cache, fresh=not kept, quiet=quiet)

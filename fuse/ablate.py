@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from cache.errors import UsageError
+from cache.errors import ConfigError, UsageError
+from cache.find import find_cache
 from cache.progress import progress
 from cache.recipe import build, merge
-from fuse.recipe import TrainRecipe, read_table
+from cache.registry import load_plugin
+from cache.store import FeatureCache
+from fuse.recipe import TrainRecipe, check, make_head, protocol_of, read_table
+from fuse.streams import choose_streams
 from fuse.train import RunResult, run_train
 
 
@@ -81,7 +85,8 @@ class RowResult:
 
 def ablate_recipe(recipe: Path, given: dict[str, Any]) -> AblateRecipe:
     """A table's recipe file (or shipped name) with what was given over it."""
-    return build(AblateRecipe, merge(read_table(recipe), given))
+    data = merge(read_table(recipe), given)
+    return build(AblateRecipe, data if "cache" in data else {**data, "cache": find_cache(None, None)})
 
 
 def run_ablate(recipe: AblateRecipe, *, quiet: bool = False) -> list[RowResult]:
@@ -95,6 +100,7 @@ def run_ablate(recipe: AblateRecipe, *, quiet: bool = False) -> list[RowResult]:
         )
     seeds = [row.seeds or recipe.seeds for row in recipe.rows]
     recipes = [_train_recipe(recipe, r, s) for r, n in zip(recipe.rows, seeds, strict=True) for s in range(n)]
+    _check_all(recipes, recipe.partition)
     with progress("train", len(recipes), quiet=quiet) as step:
         results = []
         for result in _all(recipes, recipe.workers):
@@ -106,10 +112,27 @@ def run_ablate(recipe: AblateRecipe, *, quiet: bool = False) -> list[RowResult]:
 
 
 def _train_recipe(recipe: AblateRecipe, row: Row, seed: int) -> TrainRecipe:
-    own = {"head": row.head, "streams": row.streams, "cache": recipe.cache, "runs": recipe.runs, "seed": seed}
+    layers = {"[train]": recipe.train, f"[heads.{row.head}]": recipe.heads.get(row.head, {}), "set": row.set}
+    for where, settings in layers.items():
+        taken = sorted({"head", "cache", "runs", "seed"} & set(settings))
+        if taken:
+            raise ConfigError(f"{taken[0]!r} of an ablation is not set under {where}: the table and its rows say it")
+    own = {"head": row.head, "cache": recipe.cache, "runs": recipe.runs, "seed": seed, "streams": row.streams or None}
     return build(
         TrainRecipe, merge(recipe.train, recipe.heads.get(row.head, {}), row.set, own), where=f"row {row.label!r}"
     )
+
+
+def _check_all(recipes: list[TrainRecipe], partition: str) -> None:
+    """Raises what any of the runs would raise for its recipe, before the first one trains."""
+    if partition not in ("validation", "test"):
+        raise UsageError(f"an ablation is scored on validation or test, not on {partition!r}")
+    for recipe in {(r.head, str(r.streams), str(r.options), str(r)): r for r in recipes}.values():
+        for plugin in recipe.plugins:
+            load_plugin(plugin)
+        protocol = protocol_of(recipe)
+        check(recipe, protocol)
+        make_head(recipe, protocol, choose_streams(FeatureCache(recipe.cache), recipe.streams, recipe.without))
 
 
 def _all(recipes: list[TrainRecipe], workers: int) -> Iterator[RunResult]:

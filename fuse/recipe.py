@@ -60,6 +60,8 @@ class TrainRecipe:
 def read_table(recipe: Path | None) -> dict[str, Any]:
     """Plain data of a recipe file; empty for None. Raises ConfigError for tables and heads that do not exist."""
     data = find_recipe(recipe, SHIPPED)
+    for plugin in data.get("train", {}).get("plugins", []):
+        load_plugin(Path(plugin))
     wrong = [(k, TABLE_KEYS) for k in data if k not in TABLE_KEYS]
     wrong += [(f"heads.{h}", HEADS.names()) for h in data.get("heads", {}) if h not in HEADS.names()]
     if wrong:
@@ -79,15 +81,15 @@ def train_recipe(cache_root: Path, recipe: Path | None, given: dict[str, Any]) -
     dataset = FeatureCache(cache_root).dataset
     own = recipe is None and (SHIPPED / f"{dataset}.toml").is_file()
     chosen = Path(dataset) if own else None if recipe == Path("none") else recipe
+    for plugin in given.get("plugins") or []:
+        load_plugin(plugin)
     data = read_table(chosen)
     head = given.get("head") or data.get("train", {}).get("head")
     if not head:
         raise UsageError("no head is named", hint="give --head NAME; python cli.py list heads")
-    for plugin in given.get("plugins") or []:
-        load_plugin(plugin)
     HEADS.get(head)
     settings = [data.get("train", {}), data.get("heads", {}).get(head, {})]
-    made = build(TrainRecipe, merge({"cache": cache_root}, *settings, given))
+    made = build(TrainRecipe, merge(*settings, given, {"cache": cache_root}))
     if own:
         log.info("settings of the shipped recipe %r; --recipe none is the head's published protocol", dataset)
     return made

@@ -18,9 +18,14 @@ def choose_streams(
     and said so. Raises CacheError where nothing is left, AmbiguousStream where a bare name stands for several.
     """
     if wanted:
-        return tuple(cache.resolve(n) for n in wanted)
-    names = sorted({k.rpartition("-")[0] for k in cache.stream_keys()})
-    specs = [s for s in map(cache.resolve, names) if s.modality not in without]
+        named = [s for s in map(cache.resolve, wanted) if s.modality not in without]
+        if not named:
+            raise UsageError(f"of the streams {', '.join(wanted)} none is left without {', '.join(without)}")
+        return tuple(named)
+    kept = [k for k in cache.stream_keys() if cache.stream(k).modality not in without]
+    if without and not kept:
+        raise UsageError("no stream is left", hint="name one with --visual, --audio or --text")
+    specs = [cache.resolve(n) for n in sorted({k.rpartition("-")[0] for k in kept})]
     used = [s for s in specs if _ever_present(cache, s.key)]
     for spec in specs:
         if spec not in used:

@@ -19,7 +19,7 @@ def gold_standard(ratings: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     cov = np.atleast_2d(np.cov(rated.T, bias=True))
     spread = np.diag(cov)[:, None] + np.diag(cov)[None] + (mean[:, None] - mean[None]) ** 2
     ccc = np.divide(2 * cov, spread, out=np.zeros_like(cov), where=spread > 0)
-    weight = (ccc.sum(axis=1) - np.diag(ccc)) / max(len(mean) - 1, 1)
-    centre = (mean * weight).sum() / weight.sum() if abs(weight.sum()) > 1e-12 else mean.mean()
+    weight = np.maximum((ccc.sum(axis=1) - np.diag(ccc)) / max(len(mean) - 1, 1), 0)  # no rater counts against
+    centre = (mean * weight).sum() / weight.sum() if weight.sum() > 1e-3 else mean.mean()
     gold[complete] = np.clip((rated - mean + centre).mean(axis=1), -1.0, 1.0)
     return gold

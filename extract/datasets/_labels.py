@@ -21,6 +21,7 @@ _TIMES = {
     "time_ms": "ms",
     "time(ms)": "ms",
 }
+_OTHERS = ("", "value", "name", "segment_id", "liking", *DIMENSIONS)  # columns of known corpora that are no times
 _HOLE = 2.5  # times further apart than so many usual steps have nothing between them
 Range = tuple[float, float]
 
@@ -98,6 +99,12 @@ def _values(table: Table, column: str, dimension: str, form: LabelFormat) -> npt
 
 def _times(table: Table, form: LabelFormat) -> npt.NDArray[np.float64] | None:
     """f64[N] in seconds, or None where the file has no times."""
+    unknown = [c for c in table.columns if c not in {*_TIMES, *_OTHERS}]
+    if unknown:
+        raise DataError(
+            f"{table.path} has the column {unknown[0]!r}: is it a time?",
+            hint=f"call times one of {', '.join(_TIMES)}; rows without times belong to video frames in order",
+        )
     column = next((c for c in table.columns if c in _TIMES), None)
     if column is None:
         return None

@@ -37,7 +37,9 @@ def read_table(path: Path) -> Table:
     if not path.is_file():
         raise MissingData(f"no annotation file at {path}")
     text = path.read_text(encoding="utf-8-sig", errors="replace")
-    lines = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip(" \t;,")]
+    lines = [(n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    while lines and not lines[-1][1].strip(" \t;,"):
+        lines.pop()  # spreadsheets leave such rows behind; inside the table one is a frame without values
     if not lines:
         raise DataError(f"{path} is empty; wanted a header that names its columns, then rows")
     if path.suffix.lower() == ".arff":

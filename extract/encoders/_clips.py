@@ -148,7 +148,7 @@ class ClipEncoder(FrozenEncoder[FrameBlock]):
 
     def _forget(self) -> None:
         """Drop the frames that no later row needs."""
-        oldest = max(0, self._next + min(0, self._anchor + int(self._offsets[0])))
+        oldest = max(0, self._next + min(0, int(self._offsets[0])))  # an anchor may lie before its usual place
         keep = max(oldest - self._oldest, 0)
         self._frames, self._spans = self._frames[keep:].clone(), self._spans[keep:]
         self._oldest += keep

@@ -4,7 +4,7 @@ import html
 import re
 
 CLOCK = r"(?:(\d+):)?(\d+):(\d+)(?:[.,](\d+))?"  # four groups: hours or none, minutes, seconds, fraction or none
-_TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<[\d:.]+>|\{\\[^}]*\}")
 
 
 def seconds(hours: str | None, minutes: str, whole: str, fraction: str | None) -> float:

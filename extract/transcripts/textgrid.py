@@ -17,8 +17,8 @@ from extract.transcripts._text import clean
 log = logging.getLogger("affuse")
 _NUMBER = r"(?<!\S)[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?!\S)"
 _TOKEN = re.compile(rf'(?P<string>"(?:[^"]|"")*")|(?P<number>{_NUMBER})|(?P<flag>(?<!\S)<\w+>)|(?<!\S)!.*')
-_WORDS = re.compile(r"\b(words?|ort)\b", re.IGNORECASE)
-_PHONES = re.compile(r"\b(phones?|phonemes?|syllables?|mau|kan)\b", re.IGNORECASE)
+_WORDS = re.compile(r"(?<![a-z])(words?|ort)(?![a-z])", re.IGNORECASE)
+_PHONES = re.compile(r"(?<![a-z])(phones?|phonemes?|syllables?|mau|kan)(?![a-z])", re.IGNORECASE)
 _SILENCE = {"", "sil", "sp", "<eps>", "<sil>", "<p:>"}
 
 

@@ -26,6 +26,8 @@ CASES = [
     {"every": 5, "placement": "centred"},
     {"every": 7, "clip": 2},
     {"every": 9, "clip": 3, "placement": "centred"},
+    {"every": 3, "clip": 4, "stride": 2, "placement": "centred"},
+    {"every": 8, "placement": "centred"},
     {"clip": 1},
 ]
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from cache.align import align_labels
-from cache.errors import ConfigError, DataError
+from cache.errors import CacheError, ConfigError, DataError
 from cache.records import Timeline
 from cache.store import FeatureCache
 from extract.datasets import open_dataset
+from extract.datasets._labels import read_labels
 from extract.recipe import extract_recipe
 from extract.run import run_extract
 
@@ -128,3 +129,31 @@ def test_a_manifest_that_is_not_utf_8_is_named(tmp_path):
     (tmp_path / "manifest.csv").write_bytes("id,video\ncafé,x.mp4\n".encode("latin-1"))
     with pytest.raises(DataError, match="is not UTF-8"):
         open_dataset("manifest", tmp_path, {})
+
+
+def test_a_row_of_empty_cells_is_a_frame_without_a_label_and_shifts_nothing(tmp_path):
+    (tmp_path / "a.csv").write_text("valence,arousal\n0.1,0.1\n,\n0.3,0.3\n,\n")
+    va = read_labels(tmp_path / "a.csv").va
+    assert va[[0, 2], 0].tolist() == [0.1, 0.3]
+    assert np.isnan(va[1]).all()
+
+
+@pytest.mark.parametrize("column", ["seconds", "t", "frame", "time[s]"])
+def test_a_column_that_may_be_a_time_is_not_ignored(tmp_path, column):
+    (tmp_path / "a.csv").write_text(f"{column},valence,arousal\n10,0.1,0.1\n11,0.3,0.3\n")
+    with pytest.raises(DataError, match="is it a time"):
+        read_labels(tmp_path / "a.csv")
+
+
+def test_another_corpus_in_the_same_cache_is_refused(tmp_path, light_encoders, media):
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        media(folder / f"{name}.mp4", np.arange(20) / 25)
+        (folder / "labels.csv").write_text("valence,arousal\n" + "0.1,0.2\n" * 20)
+        (folder / "manifest.csv").write_text(f"id,video,labels,partition\n{name},{name}.mp4,labels.csv,train\n")
+    data = {"dataset": "manifest", "cache": tmp_path / "cache", "visual": ["brightness"], "audio": [], "text": []}
+    run_extract(extract_recipe({**data, "root": tmp_path / "a"}), quiet=True)
+    with pytest.raises(CacheError, match=r"labels of 1 recordings that .* lacks, such as 'a'"):
+        run_extract(extract_recipe({**data, "root": tmp_path / "b"}), quiet=True)
+    assert FeatureCache(tmp_path / "cache").labels.recordings("va") == ["a"]

@@ -147,3 +147,9 @@ def test_what_is_wrong_is_named(released, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(MissingData, match="RECOLA-Video-recordings"):
         DATASETS.get("recola")(tmp_path / "empty")
+
+
+def test_raters_who_do_not_agree_at_all_keep_their_mean():
+    ratings = np.random.default_rng(0).normal(0.2, 0.3, (200, 6))
+    gold = gold_standard(ratings)
+    assert abs(gold.mean() - ratings.mean()) < 0.2

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cache.errors import AmbiguousStream, CacheError, ConfigError, UnknownName, UsageError
+from cache.recipe import build
 from cache.records import Aligned
 from cache.store import FeatureCache
 from fuse.ablate import AblateRecipe, run_ablate
@@ -181,8 +182,10 @@ def test_none_leaves_a_modality_out_and_a_name_leaves_the_others_out(toy_cache):
     assert chosen(visual=["face"], audio=[]) == ["face"]
     with pytest.raises(UsageError, match="stream 'face' is visual; give it as --visual face"):
         chosen(audio=["face"])
-    with pytest.raises(CacheError, match="holds no stream to train on"):
+    with pytest.raises(UsageError, match="no stream is left"):
         chosen(visual=[], audio=[], text=[])
+    with pytest.raises(UsageError, match="of the streams face none is left"):
+        choose_streams(toy_cache, ("face",), ("visual",))
 
 
 def test_a_partition_without_a_labelled_frame_stops_before_training_or_is_not_scored(copied, tmp_path, caplog):
@@ -272,8 +275,6 @@ def test_an_incomplete_stream_names_a_recording(toy_cache, tmp_path):
 
 def test_an_ablation_is_the_same_as_its_runs_and_leaves_a_table(toy_cache, tmp_path):
     rows = ({"label": "voice alone", "head": "unimodal", "streams": ["voice"]}, {"label": "all", "head": "concat"})
-    from cache.recipe import build
-
     data = {
         "cache": toy_cache.root,
         "runs": tmp_path / "runs",
@@ -297,8 +298,6 @@ def test_an_ablation_is_the_same_as_its_runs_and_leaves_a_table(toy_cache, tmp_p
 
 
 def test_a_bad_row_stops_an_ablation_before_it_trains(toy_cache, tmp_path):
-    from cache.recipe import build
-
     data = {"cache": toy_cache.root, "rows": [{"label": "x", "head": "concat", "set": {"epohs": 2}}]}
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
         run_ablate(build(AblateRecipe, data), quiet=True)
@@ -314,3 +313,32 @@ def test_the_readmes_head_passes_the_contract_tests(tmp_path):
     result = subprocess.run([*command, "-p", "no:cacheprovider"], cwd=top, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-3000:]
     assert " passed" in result.stdout
+
+
+def test_the_cache_that_was_asked_for_is_the_one_that_is_used(toy_cache, tmp_path):
+    (tmp_path / "r.toml").write_text('[train]\ncache = "elsewhere"\nepochs = 3\n')
+    made = train_recipe(toy_cache.root, tmp_path / "r.toml", {"head": "concat"})
+    assert (made.cache, made.epochs) == (toy_cache.root, 3)
+
+
+def test_an_ablations_shared_settings_reach_its_rows_and_the_rest_is_refused(toy_cache, tmp_path):
+    def table(train, **more):
+        rows = [{"label": "x", "head": "concat", **more}]
+        recipe = {"cache": toy_cache.root, "runs": tmp_path, "seeds": 1, "rows": rows, "train": {**SMALL, **train}}
+        return run_ablate(build(AblateRecipe, recipe), quiet=True)
+
+    assert table({"streams": ["face"], "epochs": 1})[0].streams == ["face"]
+    with pytest.raises(ConfigError, match=r"'seed' of an ablation is not set under \[train\]"):
+        table({"seed": 3})
+    with pytest.raises(ConfigError, match="'head' of an ablation is not set under set"):
+        table({}, set={"head": "jca"})
+
+
+def test_all_rows_are_checked_before_the_first_one_trains(toy_cache, tmp_path):
+    rows = [{"label": "good", "head": "concat"}, {"label": "bad", "head": "concta"}]
+    data = {"cache": toy_cache.root, "runs": tmp_path / "runs", "rows": rows, "seeds": 1, "train": SMALL}
+    with pytest.raises(UnknownName, match="did you mean 'concat'"):
+        run_ablate(build(AblateRecipe, data), quiet=True)
+    with pytest.raises(UsageError, match="not on 'tset'"):
+        run_ablate(build(AblateRecipe, {**data, "rows": rows[:1], "partition": "tset"}), quiet=True)
+    assert not (tmp_path / "runs").exists()

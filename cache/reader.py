@@ -68,14 +68,14 @@ class StreamReader:
 
     def __init__(self, folders: dict[str, Path]) -> None:
         self.folders = folders
+        self._values = {recording: folder / "values" for recording, folder in folders.items()}
         self._present: dict[str, npt.NDArray[np.bool_]] = {}
 
     def recording(self, recording: str) -> tuple[Array, npt.NDArray[np.bool_]]:
         """values [T,D] in the stored dtype, without copying, and present bool[T] of one recording."""
-        folder = self.folders[recording]
         if recording not in self._present:
-            self._present[recording] = open_array(folder / "present").copy()
-        return _kept_open(folder / "values"), self._present[recording]
+            self._present[recording] = open_array(self.folders[recording] / "present").copy()
+        return _kept_open(self._values[recording]), self._present[recording]
 
     def window(self, recording: str, frames: slice | Sequence[int] | npt.NDArray[np.integer]) -> Array:
         """values [L,D] of some frames; a slice is a view, anything else a copy."""

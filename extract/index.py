@@ -1,11 +1,11 @@
 """Labels and partitions of a corpus, laid onto the cached timelines. Cheap: run again for a new year's split."""
 
 from cache.align import align_labels
-from cache.errors import AffuseError, CacheError, DataError
+from cache.errors import CacheError, DataError
 from cache.records import Annotation, Labels, Timeline
 from cache.store import FeatureCache
 from extract.datasets import Dataset
-from extract.job import Failure
+from extract.job import Failure, failure
 
 _USUAL_SURPLUS = 2  # rows that annotation and container may differ by in Aff-Wild2 (counts from headers)
 
@@ -31,8 +31,7 @@ def index_labels(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list
                 labels[recording.id] = align_labels(annotation, timeline, recording.id)
                 notes += _surplus(recording.id, annotation, timeline)
         except Exception as error:
-            told = str(error) if isinstance(error, AffuseError) else f"{type(error).__name__}: {error}"
-            failures.append(Failure(recording.id, "labels", " ".join(told.split())))
+            failures.append(failure(recording.id, "labels", error))
     partitions = dataset.partitions()
     if labels or partitions.of:
         cache.labels.write(dataset.protocol, labels, partitions)

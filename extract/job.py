@@ -36,6 +36,12 @@ class Failure:
     cause: str
 
 
+def failure(recording: str, stage: str, error: Exception) -> Failure:
+    """What an error means for a user, on one line."""
+    told = str(error) if isinstance(error, AffuseError) else f"{type(error).__name__}: {error}"
+    return Failure(recording, stage, " ".join(told.split()))
+
+
 @dataclass
 class Outcome:
     """What became of one recording: streams made, those of them absent in every frame, remarks, failures."""
@@ -85,9 +91,8 @@ def _noting(outcome: Outcome, recording: Recording, stage: str) -> Iterator[None
     except CacheError:
         raise
     except Exception as error:
-        told = str(error) if isinstance(error, AffuseError) else f"{type(error).__name__}: {error}"
         log.debug("%s", recording.id, exc_info=error)
-        outcome.failures.append(Failure(recording.id, stage, " ".join(told.split())))
+        outcome.failures.append(failure(recording.id, stage, error))
 
 
 def _commit(

@@ -15,11 +15,8 @@ from cache.errors import ConfigError, UsageError
 from cache.find import find_cache
 from cache.progress import progress
 from cache.recipe import build, merge
-from cache.registry import load_plugin
-from cache.store import FeatureCache
-from fuse.recipe import TrainRecipe, check, make_head, protocol_of, read_table
-from fuse.streams import choose_streams
-from fuse.train import RunResult, run_train
+from fuse.recipe import TrainRecipe, read_table
+from fuse.train import RunResult, prepare, run_train
 
 
 @dataclass(frozen=True)
@@ -127,12 +124,8 @@ def _check_all(recipes: list[TrainRecipe], partition: str) -> None:
     """Raises what any of the runs would raise for its recipe, before the first one trains."""
     if partition not in ("validation", "test"):
         raise UsageError(f"an ablation is scored on validation or test, not on {partition!r}")
-    for recipe in {(r.head, str(r.streams), str(r.options), str(r)): r for r in recipes}.values():
-        for plugin in recipe.plugins:
-            load_plugin(plugin)
-        protocol = protocol_of(recipe)
-        check(recipe, protocol)
-        make_head(recipe, protocol, choose_streams(FeatureCache(recipe.cache), recipe.streams, recipe.without))
+    for recipe in (r for r in recipes if r.seed == 0):
+        prepare(recipe)
 
 
 def _all(recipes: list[TrainRecipe], workers: int) -> Iterator[RunResult]:

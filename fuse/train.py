@@ -13,6 +13,7 @@ import torch
 from cache.errors import CacheError, UsageError
 from cache.progress import progress
 from cache.recipe import to_plain
+from cache.records import StreamSpec
 from cache.registry import load_plugin
 from cache.store import FeatureCache
 from fuse.data import Corpus, has_labels, mean_label, open_partition, permuted
@@ -43,21 +44,26 @@ class RunResult:
     folder: str
 
 
+def prepare(recipe: TrainRecipe) -> tuple[Protocol, FeatureCache, tuple[StreamSpec, ...], Head]:
+    """All that can be wrong with a recipe before its data is touched; the head is drawn from the recipe's seed."""
+    for plugin in recipe.plugins:
+        load_plugin(plugin)
+    protocol = protocol_of(recipe)
+    check(recipe, protocol)
+    cache = FeatureCache(recipe.cache)
+    streams = choose_streams(cache, recipe.streams, recipe.without)
+    torch.manual_seed(recipe.seed)
+    return protocol, cache, streams, make_head(recipe, protocol, streams)
+
+
 def run_train(recipe: TrainRecipe, *, quiet: bool = False) -> RunResult:
     """Train one head, keep the epoch of the best validation CCC, score it, and leave a run folder.
 
     Raises UsageError or ConfigError for names and options that do not exist, CacheError for what the cache lacks.
     """
     start = time.monotonic()
-    for plugin in recipe.plugins:
-        load_plugin(plugin)
-    protocol = protocol_of(recipe)
-    check(recipe, protocol)
+    protocol, cache, streams, head = prepare(recipe)
     device = torch_device(recipe.device)
-    cache = FeatureCache(recipe.cache)
-    streams = choose_streams(cache, recipe.streams, recipe.without)
-    torch.manual_seed(recipe.seed)
-    head = make_head(recipe, protocol, streams)
     opened = functools.partial(open_partition, cache, streams, recipe.labels, skip_incomplete=recipe.skip_incomplete)
     parts = {"train": opened("train")}
     parts["validation"] = opened("validation", parts["train"].stats)

@@ -29,15 +29,6 @@ CASES = [(name, n) for name in HEADS.names() for n in (1, 2, 3, 4) if n == 1 or 
 every_head = pytest.mark.parametrize(("name", "n"), CASES, ids=[f"{name}-{n}" for name, n in CASES])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small gain nothing from threads, and on a busy machine wait for them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def build(name, n, tokens=L, seed=0):
     streams = tuple(StreamSpec(s, MODALITY[s], DIMS[s]) for s in list(DIMS)[:n])
     cls = HEADS.get(name)

@@ -12,15 +12,6 @@ B, K = 2, 5
 DIMS = {"face": 6, "voice": 3, "words": 4}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small gain nothing from threads, and on a busy machine wait for them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def build(n, **options):
     torch.manual_seed(0)
     streams = tuple(StreamSpec(m, "visual", d) for m, d in list(DIMS.items())[:n])

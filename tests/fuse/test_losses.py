@@ -12,15 +12,6 @@ NAMES = sorted(LOSSES)
 SCOPES = ("batch", "window")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small gain nothing from threads, and on a busy machine wait for them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def batch(seed=0, b=3, n=20):
     g = torch.Generator().manual_seed(seed)
     va = torch.rand(b, n, 2, generator=g) * 2 - 1

@@ -21,15 +21,6 @@ DIMS = {"face": 6, "voice": 5, "words": 4}
 MB = 2**20
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small gain nothing from threads, and on a busy machine wait for them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def build(n=3, seed=0, **options):
     torch.manual_seed(seed)
     streams = tuple(StreamSpec(m, "visual", d) for m, d in list(DIMS.items())[:n])

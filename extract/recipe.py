@@ -16,7 +16,8 @@ SHIPPED = Path(__file__).parent / "recipes"
 class ExtractRecipe:
     """What to extract from where. ``encoders`` holds options by encoder name; an empty modality is left out.
 
-    ``dataset_options`` are the corpus's own, e.g. ``label_range``; the dataset's ``Config`` names them.
+    ``dataset_options`` are the corpus's own, e.g. ``label_range``; the dataset's ``Config`` names them. A recording
+    that takes longer than ``deadline_s`` seconds is given up.
     """
 
     dataset: str
@@ -30,6 +31,7 @@ class ExtractRecipe:
     align: Literal["overlap", "linear", "nearest"] = "overlap"
     dtype: Literal["float16", "float32"] = "float16"
     device: str = "auto"
+    deadline_s: float = 6 * 3600.0
 
 
 def extract_recipe(given: dict[str, Any], recipe: Path | None = None) -> ExtractRecipe:

@@ -16,9 +16,11 @@ from cache.records import MODALITIES, Recording
 from cache.store import FeatureCache
 from extract.datasets import open_dataset
 from extract.index import check_same_corpus, index_labels
-from extract.job import Failure, Outcome, changed_source, extract_recording
+from extract.job import extract_recording
+from extract.outcome import Failure, Outcome
 from extract.plan import Job, plan
 from extract.recipe import ExtractRecipe
+from extract.source import changed_source
 from extract.streams import Stream, Wanted, declare, want
 
 log = logging.getLogger("affuse")
@@ -53,7 +55,7 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     check_same_corpus(dataset, cache)
     streams = {s.spec.key: s for s in (declare(cache, w, recipe.device) for w in wanted)}
     jobs, kept = plan(recordings, streams, cache.has)
-    outcomes, alike = _run_jobs(jobs, streams, cache, fresh=not kept, quiet=quiet)
+    outcomes, alike = _run_jobs(jobs, streams, cache, recipe.deadline_s, fresh=not kept, quiet=quiet)
     notes, label_failures = index_labels(dataset, cache)
     notes = [*_notes(recordings, outcomes, streams), *notes]
     failures = [f for o in outcomes.values() for f in o.failures] + label_failures
@@ -74,7 +76,7 @@ def _wanted(recipe: ExtractRecipe) -> Iterable[Wanted]:
 
 
 def _run_jobs(
-    jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, *, fresh: bool, quiet: bool
+    jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, deadline_s: float, *, fresh: bool, quiet: bool
 ) -> tuple[dict[str, Outcome], bool]:
     """What became of each recording, and whether a fresh run was stopped because its first ones all failed alike.
 
@@ -88,7 +90,8 @@ def _run_jobs(
                     if not mine:
                         continue
                     left = [streams[k] for k in job.keys if not cache.has(k, job.recording.id)]
-                    outcomes[job.recording.id] = extract_recording(job.recording, left, cache) if left else Outcome()
+                    made = extract_recording(job.recording, left, cache, deadline_s) if left else Outcome()
+                    outcomes[job.recording.id] = made
                 for failure in outcomes[job.recording.id].failures:
                     log.warning("%s: %s", failure.recording, failure.cause)
                 step()

@@ -19,7 +19,7 @@ from cache.store import FeatureCache
 from extract.blocks import FrameBlock
 from extract.clock import nominal_timeline
 from extract.crops import crop_blocks
-from extract.media import DECODER, VideoFile
+from extract.media import DECODER, VideoFile, decoder
 from extract.outcome import Outcome
 from extract.prefetch import prefetched, within
 from extract.sound import listen, sound_at
@@ -87,7 +87,7 @@ def _see(work: _Work, visual: list[Stream]) -> None:
         timeline = cache.timelines.read(recording.id)
         blocks = crop_blocks(recording.crops, timeline) if recording.crops and visual else []
     else:
-        film = VideoFile(recording.video)
+        film = VideoFile(recording.video, visual[0].decode)
         _look(work, visual, film.blocks(), film)
         return
     _look(work, visual, blocks, None)
@@ -150,7 +150,7 @@ def _commit(work: _Work, stream: Stream, rows: TrackSpool, timeline: Timeline) -
 
 
 def _write_timeline(work: _Work, video: VideoFile) -> None:
-    about = {"clock": "container", "decoder": DECODER, "source": identity(video.path), **video.info}
+    about = {"clock": "container", "decoder": decoder(video.decode), "source": identity(video.path), **video.info}
     work.cache.timelines.write(work.recording.id, video.timeline, about)
 
 

@@ -17,7 +17,8 @@ class ExtractRecipe:
     """What to extract from where. ``encoders`` holds options by encoder name; an empty modality is left out.
 
     ``dataset_options`` are the corpus's own, e.g. ``label_range``; the dataset's ``Config`` names them. A recording
-    that takes longer than ``deadline_s`` seconds is given up.
+    that takes longer than ``deadline_s`` seconds is given up. ``decode``: ``cpu``, or the hardware that decodes the
+    video (``cuda``, ``qsv``, ... as PyAV offers), which is in the fingerprint of visual streams.
     """
 
     dataset: str
@@ -31,6 +32,7 @@ class ExtractRecipe:
     align: Literal["overlap", "linear", "nearest"] = "overlap"
     dtype: Literal["float16", "float32"] = "float16"
     device: str = "auto"
+    decode: str = "cpu"
     deadline_s: float = 6 * 3600.0
 
 

@@ -28,6 +28,7 @@ INTERRUPTED, SOME_FAILED = 130, 3
 KEPT = {
     "extract": "what is committed is kept: run the same command to go on",
     "demo": "what is extracted is kept: run the same command to go on",
+    "train-encoder": "the weights are not kept: run the same command to start anew",
     "train-fusion": "the run is not kept: run the same command to start it anew",
     "ablate": "finished runs stay in their folders, the table is made anew by the same command",
 }
@@ -209,6 +210,38 @@ def doctor(
     found = run_doctor(extract_recipe(merge(given, parse_sets(set_ or [])), recipe), quiet=quiet)
     _print(found, json_, diagnosis_table(found))
     return 1 if found.faults else 0
+
+
+@command(app, "train-encoder")
+def train_encoder(
+    encoder: Annotated[str | None, typer.Option(help="What to fit, e.g. spectrogram or resnet18.")] = None,
+    dataset: Dataset = None,
+    root: Root = None,
+    seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most so many. Default: 30.")] = None,
+    device: Device = None,
+    recipe: Recipe = None,
+    set_: SetTrain = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit an encoder to a corpus's labels with the CCC loss; what is left is a folder of weights for [b]extract[/b].
+
+    From scratch, unless --set options.weights=hub (or a folder). The epoch is chosen on validation; test is never read.
+
+    Example: python cli.py train-encoder --encoder spectrogram --dataset affwild2 --root data/affwild2
+    """
+    from cache.recipe import merge, parse_sets
+    from extract.finetune import run_train_encoder
+    from extract.finetune_recipe import train_encoder_recipe
+    from extract.report import trained_lines
+    from fuse.losses import ccc
+    from fuse.metrics import ccc_va
+
+    given = {"encoder": encoder, "dataset": dataset, "root": root, "seed": seed, "epochs": epochs, "device": device}
+    wanted = train_encoder_recipe(merge(given, parse_sets(set_ or [])), recipe)
+    made = run_train_encoder(wanted, ccc, ccc_va, quiet=quiet)
+    _print(made, json_, *trained_lines(made))
 
 
 @command(app, "train-fusion")

@@ -52,10 +52,11 @@ def run_doctor(recipe: ExtractRecipe, *, quiet: bool = False) -> Diagnosis:
     seen: list[Examined] = []
     with progress("doctor", len(recordings), quiet=quiet) as step:
         for recording in recordings:
-            seen.append(examine(recording, dataset))
+            seen.append(examine(recording, dataset, recipe.fps))
             step()
     split = dataset.partitions()
-    findings = [f for s in seen for f in s.findings]
+    findings = [Finding("warning", "corpus", "", note) for note in dataset.notes()]
+    findings += [f for s in seen for f in s.findings]
     findings += [*_between(recordings, split), *_labels(seen, split)]
     findings.sort(key=lambda f: (_ORDER[f.severity], f.check, f.recording))
     faults = sum(f.severity == "fault" for f in findings)

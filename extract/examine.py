@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,10 +13,11 @@ from cache.align import align_labels
 from cache.errors import AffuseError
 from cache.records import Annotation, Recording, Timeline
 from extract.blocks import Waveform
+from extract.clock import crops_timeline, nominal_fps, nominal_timeline
 from extract.crops import crop_files
 from extract.datasets import Dataset
-from extract.job import nominal_timeline
 from extract.media import VideoFile, open_media, read_waveform
+from extract.remarks import remarks
 from extract.transcripts import read_transcript
 
 Severity = Literal["fault", "warning", "note"]
@@ -57,11 +58,11 @@ class Examined:
         self.add("fault", check, " ".join(str(error).split()))
 
 
-def examine(recording: Recording, dataset: Dataset) -> Examined:
-    """Decode and read everything of one recording once."""
+def examine(recording: Recording, dataset: Dataset, fps: float | None = None) -> Examined:
+    """Decode and read everything of one recording once. fps: frames a second where it has no video."""
     seen = Examined(recording.id)
     sound = _sound(recording, seen)
-    timeline = _picture(recording, sound, seen)
+    timeline = _picture(recording, seen) if recording.video else _nominal(recording, sound, fps, seen)
     if timeline is not None:
         seen.frames, seen.seconds = len(timeline), timeline.end - float(timeline.pts[0])
         if sound is not None and recording.video is not None:
@@ -105,6 +106,8 @@ def _warnings() -> Iterator[list[str]]:
 
 def _sound(recording: Recording, seen: Examined) -> Waveform | None:
     path = recording.audio or recording.video
+    if path is None:
+        seen.add("warning", "no-audio", "crops alone, and no file of sound")
     if path is None or (path == recording.video and not path.is_file()):
         return None  # a missing video is told once, by _picture
     rate = 0
@@ -125,22 +128,34 @@ def _sound(recording: Recording, seen: Examined) -> Waveform | None:
     return sound
 
 
-def _picture(recording: Recording, sound: Waveform | None, seen: Examined) -> Timeline | None:
-    if recording.video is None:
-        if sound is None:
-            return None
-        seen.add("note", "nominal-clock", "no video: its frames are nominal, 25 a second over its sound")
-        return nominal_timeline(sound)
+def _nominal(recording: Recording, sound: Waveform | None, fps: float | None, seen: Examined) -> Timeline | None:
+    try:
+        rate = nominal_fps(recording, None, fps)
+        timeline = crops_timeline(recording.crops, rate) if recording.crops else None
+    except READING as error:
+        seen.failed("crops", error)
+        return None
+    if timeline is None and sound is not None:
+        timeline = nominal_timeline(sound.start, len(sound.samples) / sound.rate, rate)
+    if timeline is not None:
+        _remarks({"clock": "nominal", "fps": rate, "over": "crops" if recording.crops else "sound"}, timeline, seen)
+    return timeline
+
+
+def _remarks(info: dict[str, Any], timeline: Timeline, seen: Examined) -> None:
+    harmless = {"frame-times", "nominal-clock"} if info.get("over") != "crops" else {"frame-times"}
+    for check, told in remarks(info, timeline).items():
+        seen.add("note" if check in harmless else "warning", check, told)
+
+
+def _picture(recording: Recording, seen: Examined) -> Timeline | None:
     video = VideoFile(recording.video)
     try:
         timeline = video.read_times()
     except READING as error:
         seen.failed("media", error)
         return None
-    if video.info["damaged_packets"]:
-        seen.add("warning", "damaged-media", f"{video.info['damaged_packets']} damaged packets are skipped")
-    if video.info["repaired_times"]:
-        seen.add("note", "frame-times", f"{video.info['repaired_times']} frame times do not increase")
+    _remarks(video.info, timeline, seen)
     if timeline.pts[0] > _LATE_S:
         seen.add("note", "late-start", f"picture starts at {timeline.pts[0]:.2f} s")
     _steadiness(timeline, seen)
@@ -169,9 +184,7 @@ def _crops(recording: Recording, timeline: Timeline, seen: Examined) -> None:
     except READING as error:
         seen.failed("crops", error)
         return
-    inside = sum(0 <= n < len(timeline) for n in numbers)
-    if numbers and numbers[0] < 0:
-        seen.add("fault", "crops", "crops are numbered from 0; wanted from 1, the first frame")
+    inside = sum(n < len(timeline) for n in numbers)
     if numbers and numbers[-1] + 1 > len(timeline):
         _against_frames("crops", numbers[-1] + 1, timeline, seen)
     if inside < len(timeline) / 2:
@@ -184,6 +197,8 @@ def _annotation(recording: Recording, dataset: Dataset, timeline: Timeline | Non
         if annotation is None:
             return
         valid = np.isfinite(annotation.va).all(axis=1) & (annotation.va != -5).all(axis=1)
+        if annotation.delay:
+            seen.add("note", "label-delay", f"its labels are moved {annotation.delay:g} s earlier")
         seen.rows, seen.invalid = len(valid), int((~valid).sum())
         if not valid.any():
             seen.add("warning", "no-valid-label", f"none of {len(valid)} annotation rows is valid")
@@ -194,15 +209,19 @@ def _annotation(recording: Recording, dataset: Dataset, timeline: Timeline | Non
         seen.failed("annotation", error)
         return
     if annotation.times is None:
-        _against_frames("label rows", len(annotation.va), timeline, seen)
+        over_crops = recording.video is None and recording.crops is not None
+        _against_frames("label rows", len(annotation.va), timeline, seen, over_crops=over_crops)
     else:
         _against_clock(annotation, timeline, bool(labelled.any()), seen)
 
 
-def _against_frames(what: str, rows: int, timeline: Timeline, seen: Examined) -> None:
-    """Rows by frame number: one more or fewer is usual, since counts come from headers."""
+def _against_frames(what: str, rows: int, timeline: Timeline, seen: Examined, *, over_crops: bool = False) -> None:
+    """Rows by frame number: one more or fewer is usual, since counts come from headers; crops end with a face."""
     surplus = rows - len(timeline)
-    if surplus:
+    if surplus > 1 and over_crops:
+        told = f"{rows} {what}, crops up to frame {len(timeline)}: the labels after it are of no frame"
+        seen.add("warning", what.replace(" ", "-"), told)
+    elif surplus:
         told = f"{rows} {what} for {len(timeline)} frames{_as_if(rows, timeline)}"
         seen.add("note" if abs(surplus) == 1 else "fault", what.replace(" ", "-"), told)
 
@@ -218,7 +237,7 @@ def _as_if(rows: int, timeline: Timeline) -> str:
 
 def _against_clock(annotation: Annotation, timeline: Timeline, any_labelled: bool, seen: Examined) -> None:
     """Labels by time: they end about where the recording does."""
-    last, end = float(annotation.times[-1]) if annotation.times is not None else 0.0, timeline.end
+    last, end = float(annotation.times[-1]) - annotation.delay if annotation.times is not None else 0.0, timeline.end
     if last > 100 * end:
         seen.add("fault", "label-times", f"labels end at {last:g} s, media at {end:.1f} s: are these milliseconds?")
     elif not any_labelled and seen.invalid < seen.rows:

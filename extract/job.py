@@ -11,35 +11,44 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cache.align import align
 from cache.errors import AffuseError, CacheError, DataError
 from cache.records import Recording, StreamSpec, Timeline, Track
 from cache.store import FeatureCache
-from extract.blocks import Waveform
+from extract.clock import crops_timeline, nominal_fps, nominal_timeline
 from extract.crops import crop_blocks
 from extract.media import DECODER, VideoFile, read_waveform
+from extract.remarks import remarks
 from extract.streams import Stream
 from extract.transcripts import read_transcript
 
 log = logging.getLogger("affuse")
-NOMINAL_FPS = 25.0  # the clock of a recording without video
+_TODO = {  # by stage, where an error itself does not say
+    "media": "play the file, get it anew or re-encode it, then run the same command again",
+    "audio": "play the file, get it anew or re-encode its sound, then run the same command again",
+    "transcript": "mend or remove the transcript, then run the same command again",
+    "labels": "mend the annotation, then: python cli.py index --dataset NAME --root DIR",
+}
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be done of a recording: at which stage (media, audio, transcript, labels), and why."""
+    """What could not be done of a recording: at which stage (media, audio, transcript, labels), why, and what to do."""
 
     recording: str
     stage: str
     cause: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.recording}, {self.stage}: {self.cause}; {self.hint}"
 
 
 def failure(recording: str, stage: str, error: Exception) -> Failure:
     """What an error means for a user, on one line."""
-    told = str(error) if isinstance(error, AffuseError) else f"{type(error).__name__}: {error}"
-    return Failure(recording, stage, " ".join(told.split()))
+    told = error.message if isinstance(error, AffuseError) else f"{type(error).__name__}: {error}"
+    hint = getattr(error, "hint", "") or _TODO[stage]
+    return Failure(recording, stage, " ".join(told.split()), " ".join(hint.split()))
 
 
 @dataclass
@@ -52,7 +61,9 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
 
 
-def extract_recording(recording: Recording, streams: list[Stream], cache: FeatureCache) -> Outcome:
+def extract_recording(
+    recording: Recording, streams: list[Stream], cache: FeatureCache, fps: float | None = None
+) -> Outcome:
     """Commit the timeline of one recording and these streams of it, each as soon as it is made.
 
     A file that cannot be read costs the streams that need it, no others; without frame times there is nothing.
@@ -61,12 +72,12 @@ def extract_recording(recording: Recording, streams: list[Stream], cache: Featur
     with _noting(outcome, recording, "media"):
         known = cache.timelines.info(recording.id)
         if known is not None:
-            _check_unchanged(recording, known["source"])
+            _check_unchanged(recording, known)
     if outcome.failures:
         return outcome
     visual = [s for s in streams if s.spec.modality == "visual"]
     with _noting(outcome, recording, "media"):
-        timeline, tracks = _see(recording, visual, cache)
+        timeline, tracks = _see(recording, visual, cache, fps)
         for stream in visual:
             _commit(recording, stream, tracks[stream.spec.key], timeline, cache, outcome)
         outcome.remarks += _remarks(recording.id, cache)
@@ -109,21 +120,17 @@ def _commit(
 
 def _remarks(recording: str, cache: FeatureCache) -> list[str]:
     info = cache.timelines.info(recording) or {}
-    remarks = {
-        "damaged_packets": "damaged packets were skipped",
-        "repaired_times": f"frame times did not increase and were moved, by up to {info.get('moved_s', 0)} s",
-    }
-    found = [f"{recording}: {info[k]} {what}" for k, what in remarks.items() if info.get(k)]
-    return found + ([f"{recording}: no video, so its frames are nominal"] if info.get("clock") == "nominal" else [])
+    return [f"{recording}: {text}" for text in remarks(info, cache.timelines.read(recording)).values()]
 
 
-def _see(recording: Recording, visual: list[Stream], cache: FeatureCache) -> tuple[Timeline, dict[str, Track]]:
+def _see(
+    recording: Recording, visual: list[Stream], cache: FeatureCache, fps: float | None
+) -> tuple[Timeline, dict[str, Track]]:
     """The timeline (committed on the way) and the tracks of the visual streams, from one decode."""
     known = cache.timelines.info(recording.id)
-    if recording.video is None and recording.crops is not None:
-        raise DataError(f"recording {recording.id!r} has crops but no video", hint="crops need its frame times")
     if recording.video is None:
-        return _clock_of_sound(recording, cache), {s.spec.key: Track.concat([], s.spec.dim) for s in visual}
+        timeline = _nominal_clock(recording, cache, fps)
+        return timeline, _look(visual, crop_blocks(recording.crops, timeline) if recording.crops else [])
     if known is not None and (recording.crops or not visual):
         timeline = cache.timelines.read(recording.id)
         return timeline, _look(visual, crop_blocks(recording.crops, timeline) if recording.crops else [])
@@ -158,7 +165,8 @@ def _look(visual: list[Stream], blocks: Any) -> dict[str, Track]:
 
 def _listen(recording: Recording, stream: Stream) -> Track:
     encoder = stream.ready()
-    waveform = read_waveform(_sound(recording), encoder.rate)
+    path = sound_file(recording)
+    waveform = read_waveform(path, encoder.rate) if path else None
     if waveform is None:
         return Track.concat([], stream.spec.dim)
     return Track.concat([encoder.push(waveform), encoder.finish()], stream.spec.dim)
@@ -172,41 +180,45 @@ def _read(recording: Recording, stream: Stream) -> Track:
     return Track.concat([encoder.push(units), encoder.finish()], stream.spec.dim)
 
 
-def _sound(recording: Recording) -> Path:
-    path = recording.audio or recording.video
-    if path is None:
-        raise DataError(f"recording {recording.id!r} has no media")
-    return path
+def sound_file(recording: Recording) -> Path | None:
+    """The file its sound is in; None for crops alone."""
+    return recording.audio or recording.video
 
 
-def _clock_of_sound(recording: Recording, cache: FeatureCache) -> Timeline:
-    """A recording without video gets nominal frames over its sound, and its timeline says so."""
-    path = _sound(recording)
-    sound = read_waveform(path, 16_000)
-    if sound is None:
-        raise DataError(f"{path} has neither picture nor sound")
-    timeline = nominal_timeline(sound)
-    cache.timelines.write(recording.id, timeline, {"clock": "nominal", "decoder": DECODER, "source": _identity(path)})
+def _nominal_clock(recording: Recording, cache: FeatureCache, fps: float | None) -> Timeline:
+    """Frames of a recording without video: by the numbers of its crops, or over its sound. Its timeline says so."""
+    known = cache.timelines.info(recording.id)
+    if known is not None and known["clock"] != "nominal":
+        return cache.timelines.read(recording.id)  # of a video that is gone since
+    rate = nominal_fps(recording, known, fps)
+    about = {"clock": "nominal", "fps": rate, "decoder": DECODER}
+    if recording.crops is not None:
+        timeline = crops_timeline(recording.crops, rate)
+        about |= {"over": "crops", "source": _identity(recording.crops)}
+    else:
+        path = recording.audio
+        sound = read_waveform(path, 16_000)
+        if sound is None:
+            raise DataError(f"{path} has neither picture nor sound")
+        timeline = nominal_timeline(sound.start, len(sound.samples) / sound.rate, rate)
+        about |= {"over": "sound", "source": _identity(path)}
+    cache.timelines.write(recording.id, timeline, about)
     return timeline
-
-
-def nominal_timeline(sound: Waveform) -> Timeline:
-    """Frames for a recording without video: ``NOMINAL_FPS`` a second over its sound."""
-    frames = max(1, len(sound.samples) * int(NOMINAL_FPS) // sound.rate)
-    pts = sound.start + np.arange(frames) / NOMINAL_FPS
-    return Timeline(pts, float(pts[-1] + 1 / NOMINAL_FPS))
 
 
 def _identity(path: Path) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size if path.is_file() else None}
 
 
-def _check_unchanged(recording: Recording, source: dict[str, Any]) -> None:
-    now = _identity(recording.video or _sound(recording))
+def _check_unchanged(recording: Recording, known: dict[str, Any]) -> None:
+    """Raises DataError where the frame times in the cache are another file's. A file that is gone is no change."""
+    clock = recording.video or (recording.audio if recording.crops is None else None)
+    now, source = _identity(clock) if clock else {"bytes": None}, known["source"]
     if now["bytes"] not in (None, source["bytes"]):
+        size = f" with {source['bytes']}" if source["bytes"] is not None else f", at {known.get('fps', 25):g} a second"
         raise DataError(
             f"{now['name']} has {now['bytes']} bytes; the frame times of {recording.id!r} were read from "
-            f"{source['name']} with {source['bytes']}",
+            f"{source['name']}{size}",
             hint="its media changed: give the new media a new id, or extract into a fresh cache",
         )
 
@@ -215,8 +227,9 @@ def source_of(recording: Recording, modality: str) -> dict[str, Any]:
     """What a stream of that modality is made from: kind, file name and size; kept with the stream, without paths."""
     if modality == "text":
         return {"kind": "transcript", **_identity(recording.transcript)} if recording.transcript else {"kind": "none"}
+    sound = sound_file(recording)
     if modality == "audio":
-        return {"kind": "sound", **_identity(_sound(recording))}
+        return {"kind": "sound", **_identity(sound)} if sound else {"kind": "none"}
     if recording.crops:
         return {"kind": "crops", "name": recording.crops.name}
     return {"kind": "frames", **_identity(recording.video)} if recording.video else {"kind": "none"}
@@ -226,15 +239,14 @@ def changed_source(recording: Recording, stream: StreamSpec, cache: FeatureCache
     """Where a committed stream was made from another file than the corpus has now. A file that is gone is no change."""
     old = cache.commit_record(stream.key, recording.id).get("source")
     new = source_of(recording, stream.modality)
-    if old is None or old == new or new.get("bytes", 0) is None:
+    gone = new.get("bytes", 0) is None or (stream.modality == "audio" and new["kind"] == "none")
+    if old is None or old == new or gone:
         return None
-    cause = (
-        f"{stream.key} was made from {_named(old)}, and the corpus now has {_named(new)}: give the new media a new id, "
-        "or extract into a fresh cache (--cache)"
-    )
+    cause = f"{stream.key} was made from {_named(old)}, and the corpus now has {_named(new)}"
+    hint = "give the new media a new id, or extract into a fresh cache (--cache)"
     if new["kind"] != "frames":
-        cause += f", or remove {cache.folder(stream.key, recording.id)} to make it anew"
-    return Failure(recording.id, "media", cause)
+        hint += f", or remove {cache.folder(stream.key, recording.id)} to make it anew"
+    return Failure(recording.id, "media", cause, hint)
 
 
 def _named(source: dict[str, Any]) -> str:

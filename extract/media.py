@@ -6,6 +6,7 @@ frames whose time does not increase are kept and nudged by a microsecond so that
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ DECODER = "pyav-1"  # part of every fingerprint: raise it when the same file wou
 FRAMES_AT_ONCE = 64
 _NUDGE_S = 1e-6
 _DAMAGED_AT_MOST = 10_000  # a demuxer that fails for ever must not hold the run
+_CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # hours, minutes, seconds
 _BACK_AT_MOST_S = 1.0  # frame times that fall back further are another file's, joined on without new times
 _HOLE_AT_MOST_S = 600.0  # a longer hole in the sound is a broken time, not a pause
 _AUDIO_GAP_S = 0.02  # sound whose time jumps by more than this is moved to where it belongs
@@ -32,13 +34,14 @@ _AUDIO_GAP_S = 0.02  # sound whose time jumps by more than this is moved to wher
 
 def open_media(path: Path) -> "av.container.InputContainer":
     """Open a media file. Raises MissingData or DataError with the cause on one line."""
+    if not path.is_file():  # a pipe would be waited for, a name such as http:x fetched
+        if path.exists():
+            raise DataError(f"{path} cannot be opened as media: it is not a file")
+        raise MissingData(f"no media file at {path}", hint="unpack it there, or take it out of the corpus")
     try:
-        return av.open(str(path), mode="r")
-    except FileNotFoundError as error:
-        raise MissingData(f"no media file at {path}") from error
-    except (av.FFmpegError, UnicodeDecodeError, IsADirectoryError) as error:
-        size = path.stat().st_size if path.is_file() else 0
-        cause = "the file is empty" if path.is_file() and not size else _cause(error)
+        return av.open(str(path.absolute()), mode="r")
+    except (av.FFmpegError, UnicodeDecodeError) as error:
+        cause = _cause(error) if path.stat().st_size else "the file is empty"
         raise DataError(f"{path} cannot be opened as media: {cause}") from error
 
 
@@ -79,6 +82,7 @@ class VideoFile:
         self._pts: list[float] = []
         self._end = 0.0
         self._moved = 0.0
+        self._untimed = 0
 
     @property
     def timeline(self) -> Timeline:
@@ -111,13 +115,21 @@ class VideoFile:
             stream.thread_type = "AUTO"
             fps = float(stream.average_rate) if stream.average_rate else 0.0
             self.info = {"stream": stream.index, "codec": stream.codec_context.name, "fps": fps}
-            repaired, damage = 0, Damage()
+            claimed = _claimed_s(container, stream)
+            repaired, spoilt, damage = 0, 0, Damage()
             for frame in _decode(container, stream, damage):
                 repaired += self._note_time(frame)
+                spoilt += frame.is_corrupt
                 yield frame
         if not self._pts:
             raise DataError(f"{self.path}: no frame could be decoded ({damage.packets} damaged packets)")
+        if 2 * self._untimed > len(self._pts) > 1:
+            raise DataError(
+                f"{self.path}: {self._untimed} of {len(self._pts)} frames carry no time",
+                hint="put it into a container at its frame rate: ffmpeg -r RATE -i FILE -c copy FILE.mkv",
+            )
         self.info |= {"repaired_times": repaired, "damaged_packets": damage.packets}
+        self.info |= {"damaged_frames": spoilt, "claimed_s": claimed}
         if repaired:
             self.info["moved_s"] = round(self._moved, 6)
 
@@ -132,6 +144,7 @@ class VideoFile:
     def _note_time(self, frame: "av.VideoFrame") -> bool:
         time = _shown_at(frame)
         last = self._pts[-1] if self._pts else -np.inf
+        self._untimed += time is None
         late = time is None or time <= last
         if time is not None and last - time > _BACK_AT_MOST_S:
             raise DataError(
@@ -144,6 +157,20 @@ class VideoFile:
         if frame.duration and frame.time_base:
             self._end = self._pts[-1] + float(frame.duration * frame.time_base)
         return bool(late)
+
+
+def _claimed_s(container: "av.container.InputContainer", stream: "av.VideoStream") -> float:
+    """When the picture ends by what headers say, in seconds; 0 where they say nothing."""
+    said = [0.0]
+    if stream.duration and stream.time_base:
+        said.append(float(stream.duration * stream.time_base))
+    elif tag := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # Matroska's
+        said.append(3600 * float(tag[1]) + 60 * float(tag[2]) + float(tag[3]))
+    elif container.duration and len(container.streams) == 1:
+        said.append(container.duration / av.time_base)
+    if stream.frames and stream.average_rate:
+        said.append(float(stream.frames / stream.average_rate))
+    return round(max(said), 3)
 
 
 def _shown_at(frame: "av.VideoFrame") -> float | None:

@@ -145,7 +145,7 @@ def test_changed_media_under_an_old_id_is_refused(light_encoders, media, manifes
     run(root, tmp_path / "cache")
     media(path, CFR[:50])
     result = run(root, tmp_path / "cache", brightness={"gain": 3.0})
-    assert "its media changed" in result.failures[0].cause
+    assert "its media changed" in result.failures[0].hint
 
 
 def test_labels_land_on_frames_and_surplus_rows_are_reported(light_encoders, media, manifest, tmp_path):

@@ -6,6 +6,8 @@ each row held. Frame i is on screen during ``[edges[i], edges[i+1])``. A frame t
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +16,8 @@ from cache.errors import DataError, UsageError
 from cache.records import Aligned, Annotation, Labels, Timeline, Track
 
 TOUCH_S = 1e-9  # overlaps shorter than a nanosecond are rounding, not time
-_FRAMES_AT_ONCE = 4096
+_FRAMES_AT_ONCE = 1024
+Values = npt.NDArray[np.floating[Any]]
 
 
 def align(track: Track, timeline: Timeline, policy: str = "overlap") -> Aligned:
@@ -24,16 +27,44 @@ def align(track: Track, timeline: Timeline, policy: str = "overlap") -> Aligned:
     whose middle is closest to the frame's; ``linear`` interpolates between the middles of the rows around it.
     Returns values f32[T,D] (zero where absent) and present bool[T]. Raises UsageError for another policy.
     """
+    blocks = list(align_blocks(track, timeline, policy))
+    return Aligned(np.concatenate([b.values for b in blocks]), np.concatenate([b.present for b in blocks]))
+
+
+def align_blocks(track: Track, timeline: Timeline, policy: str = "overlap") -> Iterator[Aligned]:
+    """What ``align`` gives, some frames at a time: of a track whose values lie on disk only what they need is read."""
     if policy not in POLICIES:
         raise UsageError(f"unknown align policy {policy!r}; there are: {', '.join(POLICIES)}")
-    order = np.argsort(track.spans[:, 0], kind="stable")
-    track = Track(track.spans[order], track.values[order])
-    values = np.zeros((len(timeline), track.values.shape[1]), np.float32)
-    present = np.zeros(len(timeline), bool)
-    for frames, pairs in _touching(track.spans, timeline.edges):
-        POLICIES[policy](track, timeline, pairs, values)
-        present[frames] = np.bincount(pairs.frame - frames.start, minlength=frames.stop - frames.start) > 0
-    return Aligned(values, present)
+    rows = _Rows(track)
+    for frames, pairs in _touching(rows.spans, timeline.edges):
+        count = frames.stop - frames.start
+        values = np.zeros((count, track.values.shape[1]), np.float32)
+        if len(pairs.frame):
+            values[pairs.frame[pairs.first] - frames.start] = POLICIES[policy](rows, timeline, pairs)
+        yield Aligned(values, np.bincount(pairs.frame - frames.start, minlength=count) > 0)
+
+
+class _Rows:
+    """A track's rows in order of their beginnings. spans: f64[N,2]."""
+
+    def __init__(self, track: Track) -> None:
+        self._order = np.argsort(track.spans[:, 0], kind="stable")
+        self._values = track.values
+        self.spans = track.spans[self._order]
+
+    def take(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        """Values f32[R,D] of these rows."""
+        return self._values[self._order[rows]]
+
+    @cached_property
+    def middles(self) -> npt.NDArray[np.float64]:
+        """f64[N], seconds."""
+        return self.spans.mean(axis=1)
+
+    @cached_property
+    def by_middle(self) -> npt.NDArray[np.intp]:
+        """Rows in order of their middles."""
+        return np.argsort(self.middles, kind="stable")
 
 
 @dataclass(frozen=True)
@@ -65,43 +96,40 @@ def _touching(spans: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) ->
         yield frames, Pairs(frame[keep], row[keep], shared[keep])
 
 
-def _overlap(track: Track, timeline: Timeline, pairs: Pairs, out: npt.NDArray[np.float32]) -> None:
+def _overlap(rows: _Rows, timeline: Timeline, pairs: Pairs) -> Values:
     first = pairs.first
-    if len(first):
-        total = np.add.reduceat(pairs.shared, first)
-        count = np.diff(np.r_[first, len(pairs.frame)])
-        share = pairs.shared / np.repeat(total, count)  # exactly 1 where one row fills the frame
-        out[pairs.frame[first]] = np.add.reduceat(track.values[pairs.row] * share[:, None], first, axis=0)
+    total = np.add.reduceat(pairs.shared, first)
+    count = np.diff(np.r_[first, len(pairs.frame)])
+    share = pairs.shared / np.repeat(total, count)  # exactly 1 where one row fills the frame
+    return np.add.reduceat(rows.take(pairs.row) * share[:, None], first, axis=0)
 
 
-def _nearest(track: Track, timeline: Timeline, pairs: Pairs, out: npt.NDArray[np.float32]) -> None:
-    away = np.abs(track.spans[pairs.row].mean(axis=1) - _middles(timeline, pairs.frame))
+def _nearest(rows: _Rows, timeline: Timeline, pairs: Pairs) -> Values:
+    away = np.abs(rows.middles[pairs.row] - _middles(timeline, pairs.frame))
     order = np.lexsort((away, pairs.frame))  # frames stay in place, each one's nearest row comes first
-    out[pairs.frame[pairs.first]] = track.values[pairs.row[order[pairs.first]]]
+    return rows.take(pairs.row[order[pairs.first]])
 
 
-def _linear(track: Track, timeline: Timeline, pairs: Pairs, out: npt.NDArray[np.float32]) -> None:
+def _linear(rows: _Rows, timeline: Timeline, pairs: Pairs) -> Values:
     """Between the middles of two rows that meet or overlap; beside a gap, the nearest row: nothing crosses a gap."""
-    _nearest(track, timeline, pairs, out)
-    touched = pairs.frame[pairs.first]
-    if not len(touched):
-        return
-    middles = track.spans.mean(axis=1)
-    order = np.argsort(middles, kind="stable")
-    middles, spans, values = middles[order], track.spans[order], track.values[order]
-    at = _middles(timeline, touched)
-    right = np.minimum(np.searchsorted(middles, at), len(middles) - 1)
-    left = np.maximum(right - 1, 0)
-    meet = (spans[right, 0] <= spans[left, 1] + TOUCH_S) & (middles[left] <= at) & (at <= middles[right])
-    share = ((at - middles[left]) / np.maximum(middles[right] - middles[left], TOUCH_S))[:, None]
-    out[touched[meet]] = (values[left] * (1 - share) + values[right] * share)[meet]
+    out = _nearest(rows, timeline, pairs)
+    at = _middles(timeline, pairs.frame[pairs.first])
+    place = np.searchsorted(rows.middles[rows.by_middle], at)
+    right = rows.by_middle[np.minimum(place, len(rows.middles) - 1)]
+    left = rows.by_middle[np.maximum(np.minimum(place, len(rows.middles) - 1) - 1, 0)]
+    begin, end = rows.middles[left], rows.middles[right]
+    meet = (rows.spans[right, 0] <= rows.spans[left, 1] + TOUCH_S) & (begin <= at) & (at <= end)
+    share = ((at - begin) / np.maximum(end - begin, TOUCH_S))[meet, None]
+    out[meet] = rows.take(left[meet]) * (1 - share) + rows.take(right[meet]) * share
+    return out
 
 
 def _middles(timeline: Timeline, frame: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
     return (timeline.edges[frame] + timeline.edges[frame + 1]) / 2
 
 
-Policy = Callable[[Track, Timeline, Pairs, npt.NDArray[np.float32]], None]
+#: Values f32[F,D] of the frames that some row touches.
+Policy = Callable[[_Rows, Timeline, Pairs], Values]
 POLICIES: dict[str, Policy] = {"overlap": _overlap, "linear": _linear, "nearest": _nearest}
 
 

@@ -12,7 +12,8 @@ from cache.errors import CacheError, CorruptCache
 from cache.ids import recording_of
 from cache.layout import group_metadata, write_array, write_file
 
-_DIMS: dict[str, tuple[str, ...]] = {
+#: Names of the axes of every array there is.
+DIMS: dict[str, tuple[str, ...]] = {
     "values": ("frame", "feature"),
     "present": ("frame",),
     "pts": ("frame",),
@@ -59,7 +60,12 @@ def group_once(root: Path, folder: Path, record: dict[str, Any]) -> None:
 def fill_group(folder: Path, recording: str, arrays: dict[str, npt.NDArray[Any]], info: dict[str, Any]) -> None:
     """Write arrays and, last, the commit record: info and each array's shape, dtype and checksums."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = {name: write_array(folder / name, np.asarray(array), _DIMS[name]) for name, array in arrays.items()}
+    written = {name: write_array(folder / name, np.asarray(array), DIMS[name]) for name, array in arrays.items()}
+    close_group(folder, recording, written, info)
+
+
+def close_group(folder: Path, recording: str, written: dict[str, Any], info: dict[str, Any]) -> None:
+    """Write the commit record of a group whose arrays are written."""
     write_file(folder / "zarr.json", group_metadata({"recording": recording, **info, "arrays": written}))
 
 

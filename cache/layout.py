@@ -8,12 +8,15 @@ Written directly, because creating an array through a general library costs more
 import json
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
+
+from cache.errors import DataError
 
 INNER = 256  # frames in an inner chunk
 Array = npt.NDArray[Any]
@@ -84,23 +87,61 @@ def shard_index(shape: tuple[int, ...], itemsize: int) -> bytes:
 
 def write_array(folder: Path, array: Array, dims: tuple[str, ...]) -> dict[str, Any]:
     """Write one array into a new folder; returns its part of the commit record (crc32c of each inner chunk)."""
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    padding = bytes(data_bytes(array.shape, array.itemsize) - len(data))
-    path = chunk_file(folder, array.ndim)
+    return write_blocks(folder, [array], array.shape, array.dtype, dims)
+
+
+def write_blocks(
+    folder: Path, blocks: Iterable[Array], shape: tuple[int, ...], dtype: npt.DTypeLike, dims: tuple[str, ...]
+) -> dict[str, Any]:
+    """Write an array that comes as consecutive blocks of its rows; memory stays what one block takes.
+
+    Raises DataError where the blocks together have another shape.
+    """
+    dtype = np.dtype(dtype)
+    path = chunk_file(folder, len(shape))
     path.parent.mkdir(parents=True)
-    write_file(path, data, padding + shard_index(array.shape, array.itemsize))
-    write_file(folder / "zarr.json", _json(array_metadata(array.shape, array.dtype, dims)))
-    crcs = checksums(data, padding, array.shape, array.itemsize)
-    return {"shape": list(array.shape), "dtype": array.dtype.name, "crc32c": crcs}
+    size, rows, crcs = data_bytes(shape, dtype.itemsize), 0, _Checksums(chunk_bytes(shape, dtype.itemsize))
+    with open(path, "wb") as file:
+        for block in blocks:
+            if block.shape[1:] != shape[1:]:
+                raise DataError(f"rows of shape {block.shape[1:]} for an array of shape {shape}")
+            data = np.ascontiguousarray(block, dtype).reshape(-1).view(np.uint8).data
+            file.write(data)
+            crcs.add(data)
+            rows += len(block)
+        if rows != shape[0]:
+            raise DataError(f"{rows} rows for an array of shape {shape}")
+        padding = bytes(size - file.tell())
+        crcs.add(padding)
+        file.write(padding + shard_index(shape, dtype.itemsize))
+        file.flush()
+        os.fsync(file.fileno())
+    write_file(folder / "zarr.json", _json(array_metadata(shape, dtype, dims)))
+    return {"shape": list(shape), "dtype": dtype.name, "crc32c": crcs.found}
 
 
-def checksums(data: memoryview | bytes, padding: bytes, shape: tuple[int, ...], itemsize: int) -> list[int]:
-    """crc32c of each inner chunk, the padding counted to the last one; of the whole where there are none."""
-    step = INNER * shape[1] * itemsize if len(shape) == 2 else max(len(data), 1)
-    crcs = [google_crc32c.value(bytes(data[i : i + step])) for i in range(0, len(data), step)]
-    if padding and crcs:
-        crcs[-1] = google_crc32c.extend(crcs[-1], padding)
-    return crcs
+class _Checksums:
+    """crc32c of each ``step`` bytes of what is added, piece by piece."""
+
+    def __init__(self, step: int) -> None:
+        self.found: list[int] = []
+        self._step, self._room = step, 0
+
+    def add(self, data: memoryview | bytes) -> None:
+        at = 0
+        while at < len(data):
+            if not self._room:
+                self.found.append(0)
+                self._room = self._step
+            piece = bytes(data[at : at + self._room])
+            self.found[-1] = google_crc32c.extend(self.found[-1], piece)
+            self._room -= len(piece)
+            at += len(piece)
+
+
+def chunk_bytes(shape: tuple[int, ...], itemsize: int) -> int:
+    """Bytes of an inner chunk; of the whole array where there are none."""
+    return INNER * shape[1] * itemsize if len(shape) == 2 else max(data_bytes(shape, itemsize), 1)
 
 
 def write_file(path: Path, *parts: memoryview | bytes) -> None:
@@ -117,5 +158,6 @@ def _json(value: dict[str, Any]) -> bytes:
 
 def checksum_of_file(folder: Path, shape: tuple[int, ...], itemsize: int) -> list[int]:
     """crc32c of each inner chunk as it lies on disk now, to compare with the commit record."""
-    data = chunk_file(folder, len(shape)).read_bytes()[: data_bytes(shape, itemsize)]
-    return checksums(data, b"", shape, itemsize)
+    crcs = _Checksums(chunk_bytes(shape, itemsize))
+    crcs.add(chunk_file(folder, len(shape)).read_bytes()[: data_bytes(shape, itemsize)])
+    return crcs.found

@@ -6,7 +6,7 @@ B windows of a batch, L tokens of a window. All times are seconds on the contain
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +76,18 @@ class Timeline:
         return np.append(self.pts, self.end)
 
 
+class Rows(Protocol):
+    """f32[N,D] in memory (an array) or on disk: rows are read by their numbers."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, D)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]: ...
+
+
 @dataclass(frozen=True)
 class Track:
     """Rows of one encoder on its own clock.
@@ -84,12 +96,12 @@ class Track:
     """
 
     spans: npt.NDArray[np.float64]
-    values: npt.NDArray[np.float32]
+    values: Rows
 
     def __post_init__(self) -> None:
         spans = np.asarray(self.spans, dtype=np.float64).reshape(-1, 2)
         object.__setattr__(self, "spans", spans)
-        if self.values.ndim != 2 or len(self.values) != len(spans):
+        if len(self.values.shape) != 2 or len(self.values) != len(spans):
             raise DataError(f"a track has {len(spans)} spans but values of shape {self.values.shape}; wanted [N, D]")
         if not (spans[:, 1] > spans[:, 0]).all():
             bad = int(np.flatnonzero(~(spans[:, 1] > spans[:, 0]))[0])
@@ -102,7 +114,7 @@ class Track:
     def concat(cls, tracks: "list[Track]", dim: int) -> "Track":
         """Rows of several tracks in the order given; an empty list gives N = 0 rows of width ``dim``."""
         spans = [t.spans for t in tracks] or [np.empty((0, 2))]
-        values = [t.values for t in tracks] or [np.empty((0, dim), np.float32)]
+        values = [np.asarray(t.values) for t in tracks] or [np.empty((0, dim), np.float32)]
         return cls(np.concatenate(spans), np.concatenate(values))
 
 

@@ -6,17 +6,20 @@ A recording's stream is committed exactly when its folder exists, and never chan
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from cache.commit import STAGING, sweep
+from cache.commit import STAGING, staged, sweep
 from cache.errors import AmbiguousStream, CacheError, DataError
 from cache.fingerprint import differing, flatten, stream_key
-from cache.groups import attributes, children, commit_group, committed, group_once
+from cache.groups import DIMS, attributes, children, close_group, committed, group_once
 from cache.ids import folder_of
 from cache.labels import LabelStore
+from cache.layout import write_array, write_blocks
 from cache.reader import StreamReader, open_array
 from cache.records import Aligned, Modality, StreamSpec
 from cache.registry import suggest
@@ -130,26 +133,34 @@ class FeatureCache:
         return children(self.root / "features" / key)
 
     def write(
-        self, key: str, recording: str, aligned: Aligned, info: dict[str, Any] | None = None, *, dtype: str = "float16"
-    ) -> None:
-        """Commit one recording of a stream. values f32[T,D] are stored as ``dtype``; ``info`` is kept with them.
+        self,
+        key: str,
+        recording: str,
+        aligned: Aligned | Iterable[Aligned],
+        info: dict[str, Any] | None = None,
+        *,
+        dtype: str = "float16",
+    ) -> int:
+        """Commit one recording of a stream, given whole or as consecutive blocks of frames.
 
+        values f32[T,D] are stored as ``dtype``; ``info`` is kept with them. Returns how many frames are absent.
         Raises DataError where values are not finite or do not fit the dtype: nothing is committed then.
         """
-        values, present = aligned.values, aligned.present
-        if not present.all():
-            values = np.where(present[:, None], values, np.float32(0))
-        largest = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
-        if not largest <= float(np.finfo(dtype).max):
-            raise DataError(
-                f"stream {key} of {recording!r} has values up to {largest}, which {dtype} cannot hold",
-                hint="check the encoder's weights and precision",
-            )
-        wanted = (len(self.timelines.read(recording)), self.stream(key).dim)
-        if values.shape != wanted:
-            raise DataError(f"stream {key} of {recording!r} has shape {values.shape}; wanted [T, D] = {wanted}")
-        arrays = {"values": values.astype(dtype), "present": aligned.present}
-        commit_group(self.root, self.folder(key, recording), recording, arrays, info or {})
+        shape = (len(self.timelines.read(recording)), self.stream(key).dim)
+        folder, present = self.folder(key, recording), [np.empty(0, bool)]
+        with staged(self.root, folder) as staging:
+
+            def rows() -> Iterator[npt.NDArray[np.floating[Any]]]:
+                for block in [aligned] if isinstance(aligned, Aligned) else aligned:
+                    present.append(block.present)
+                    yield _storable(block, dtype, f"stream {key} of {recording!r}", shape)
+
+            written = {"values": write_blocks(staging / "values", rows(), shape, dtype, DIMS["values"])}
+            seen = np.concatenate(present)
+            written["present"] = write_array(staging / "present", seen, DIMS["present"])
+            absent = int((~seen).sum())
+            close_group(staging, recording, written, {"absent_frames": absent, **(info or {})})
+        return absent
 
     def read(self, key: str, recording: str) -> Aligned:
         """One recording of a stream, as float32."""
@@ -164,6 +175,22 @@ class FeatureCache:
     def commit_record(self, key: str, recording: str) -> dict[str, Any]:
         """What was recorded when that recording's stream was committed: info, and each array's checksums."""
         return attributes(committed(self.folder(key, recording), recording))
+
+
+def _storable(block: Aligned, dtype: str, what: str, shape: tuple[int, int]) -> npt.NDArray[np.floating[Any]]:
+    """Values as they are stored, zero where not present."""
+    values = block.values
+    if values.shape[1:] != shape[1:] or len(values) > shape[0]:
+        raise DataError(f"{what} has shape {values.shape}; wanted [T, D] = {shape}")
+    if not block.present.all():
+        values = np.where(block.present[:, None], values, np.float32(0))
+    largest = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
+    if not largest <= float(np.finfo(dtype).max):
+        raise DataError(
+            f"{what} has values up to {largest}, which {dtype} cannot hold",
+            hint="check the encoder's weights and precision",
+        )
+    return values.astype(dtype)
 
 
 def _differences(cache: FeatureCache, name: str, keys: list[str]) -> str:

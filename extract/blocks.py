@@ -1,9 +1,20 @@
 """What media hands to encoders: pieces of one recording, each carrying its own times in seconds."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+Samples = npt.NDArray[np.float32]
+
+
+class SampleRows(Protocol):
+    """f32[S] in memory (an array) or on disk: samples are read by slice."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, some: slice) -> Samples: ...
 
 
 @dataclass(frozen=True)
@@ -18,7 +29,7 @@ class FrameBlock:
 class Waveform:
     """The sound of a recording, mono. samples: f32[S] in [-1, 1] at ``rate`` Hz; the first sounds at ``start`` s."""
 
-    samples: npt.NDArray[np.float32]
+    samples: SampleRows
     rate: int
     start: float
 

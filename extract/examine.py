@@ -12,12 +12,12 @@ import numpy as np
 from cache.align import align_labels
 from cache.errors import AffuseError
 from cache.records import Annotation, Recording, Timeline
-from extract.blocks import Waveform
 from extract.clock import crops_timeline, nominal_fps, nominal_timeline
 from extract.crops import crop_files
 from extract.datasets import Dataset
-from extract.media import VideoFile, open_media, read_waveform
+from extract.media import VideoFile, open_media
 from extract.remarks import remarks
+from extract.sound import Heard, listen
 from extract.transcripts import read_transcript
 
 Severity = Literal["fault", "warning", "note"]
@@ -104,31 +104,31 @@ def _warnings() -> Iterator[list[str]]:
         log.propagate = printed
 
 
-def _sound(recording: Recording, seen: Examined) -> Waveform | None:
+def _sound(recording: Recording, seen: Examined) -> Heard | None:
     path = recording.audio or recording.video
     if path is None:
         seen.add("warning", "no-audio", "crops alone, and no file of sound")
     if path is None or (path == recording.video and not path.is_file()):
         return None  # a missing video is told once, by _picture
-    rate = 0
+    has_sound = path == recording.audio
     try:
         with open_media(path) as container:
-            rate = container.streams.audio[0].rate if container.streams.audio else 0
-        sound = read_waveform(path, rate) if rate else None
+            has_sound = has_sound or bool(container.streams.audio)
+        sound = listen(path)
     except READING as error:
-        if path == recording.audio or rate:
+        if has_sound:
             seen.failed("media", error)
         return None
     if sound is None:
         seen.add("warning", "no-audio", f"{path.name} has no sound")
-    elif np.abs(sound.samples).max() < _SILENCE:
+    elif sound.loudest < _SILENCE:
         seen.add("warning", "silent-audio", f"{path.name} is silent throughout")
     if sound is not None and sound.start > _LATE_S:
         seen.add("note", "late-start", f"sound starts at {sound.start:.2f} s")
     return sound
 
 
-def _nominal(recording: Recording, sound: Waveform | None, fps: float | None, seen: Examined) -> Timeline | None:
+def _nominal(recording: Recording, sound: Heard | None, fps: float | None, seen: Examined) -> Timeline | None:
     try:
         rate = nominal_fps(recording, None, fps)
         timeline = crops_timeline(recording.crops, rate) if recording.crops else None
@@ -136,7 +136,7 @@ def _nominal(recording: Recording, sound: Waveform | None, fps: float | None, se
         seen.failed("crops", error)
         return None
     if timeline is None and sound is not None:
-        timeline = nominal_timeline(sound.start, len(sound.samples) / sound.rate, rate)
+        timeline = nominal_timeline(sound.start, sound.seconds, rate)
     if timeline is not None:
         _remarks({"clock": "nominal", "fps": rate, "over": "crops" if recording.crops else "sound"}, timeline, seen)
     return timeline
@@ -172,8 +172,8 @@ def _steadiness(timeline: Timeline, seen: Examined) -> None:
         seen.add("note", "variable-rate", f"{span}: times from index / fps would be {wrong:.2f} s wrong")
 
 
-def _compare_lengths(timeline: Timeline, sound: Waveform, seen: Examined) -> None:
-    heard = min(sound.start + len(sound.samples) / sound.rate, timeline.end) - max(sound.start, float(timeline.pts[0]))
+def _compare_lengths(timeline: Timeline, sound: Heard, seen: Examined) -> None:
+    heard = min(sound.start + sound.seconds, timeline.end) - max(sound.start, float(timeline.pts[0]))
     if heard < _SHORT * seen.seconds:
         seen.add("warning", "short-audio", f"{max(heard, 0):.1f} s of sound for {seen.seconds:.1f} s of picture")
 

@@ -5,7 +5,7 @@ from cache.errors import CacheError, DataError
 from cache.records import Annotation, Labels, Timeline
 from cache.store import FeatureCache
 from extract.datasets import Dataset
-from extract.job import Failure, failure
+from extract.outcome import Failure, failure
 
 _USUAL_SURPLUS = 2  # rows that annotation and container may differ by in Aff-Wild2 (counts from headers)
 

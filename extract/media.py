@@ -5,7 +5,6 @@ but not believed: decoding decides. Of several video streams the largest is take
 frames whose time does not increase are kept and nudged by a microsecond so that frame numbers stay what they are.
 """
 
-import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,17 +18,14 @@ from av.stream import Disposition
 
 from cache.errors import DataError, MissingData
 from cache.records import Timeline
-from extract.blocks import FrameBlock, Waveform
+from extract.blocks import FrameBlock
 
-log = logging.getLogger("affuse")
-DECODER = "pyav-1"  # part of every fingerprint: raise it when the same file would give other frames, times or samples
+DECODER = "pyav-2"  # part of every fingerprint: raise it when the same file would give other frames, times or samples
 FRAMES_AT_ONCE = 64
 _NUDGE_S = 1e-6
 _DAMAGED_AT_MOST = 10_000  # a demuxer that fails for ever must not hold the run
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # hours, minutes, seconds
 _BACK_AT_MOST_S = 1.0  # frame times that fall back further are another file's, joined on without new times
-_HOLE_AT_MOST_S = 600.0  # a longer hole in the sound is a broken time, not a pause
-_AUDIO_GAP_S = 0.02  # sound whose time jumps by more than this is moved to where it belongs
 
 
 def open_media(path: Path) -> "av.container.InputContainer":
@@ -52,7 +48,7 @@ class Damage:
     packets: int = 0
 
 
-def _decode(container: "av.container.InputContainer", stream: Any, damage: Damage) -> Iterator[Any]:
+def decode(container: "av.container.InputContainer", stream: Any, damage: Damage) -> Iterator[Any]:
     """Frames of one stream in order of presentation. A damaged packet is counted and skipped; a broken end ends."""
     packets = container.demux(stream)
     while True:
@@ -117,7 +113,7 @@ class VideoFile:
             self.info = {"stream": stream.index, "codec": stream.codec_context.name, "fps": fps}
             claimed = _claimed_s(container, stream)
             repaired, spoilt, damage = 0, 0, Damage()
-            for frame in _decode(container, stream, damage):
+            for frame in decode(container, stream, damage):
                 repaired += self._note_time(frame)
                 spoilt += frame.is_corrupt
                 yield frame
@@ -186,66 +182,3 @@ def upright(frame: "av.VideoFrame") -> npt.NDArray[np.uint8]:
     """A frame as u8[H,W,3] RGB, turned as its rotation metadata asks."""
     rgb = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(rgb, round(frame.rotation / 90) % 4)) if frame.rotation else rgb
-
-
-def read_waveform(path: Path, rate: int) -> Waveform | None:
-    """The best audio stream of a file as mono at ``rate`` Hz, on the container's clock; None where it has none.
-
-    Every piece of sound lies where its own time says; gaps are filled with silence.
-    """
-    with open_media(path) as container:
-        stream = container.streams.best("audio")
-        if stream is None:
-            return None
-        native, start, pieces = int(stream.rate), 0.0, []
-        have = 0
-        damage = Damage()
-        for frame in _decode(container, stream, damage):
-            samples = _mono(frame)
-            if not pieces:
-                start, native = frame.time or 0.0, frame.sample_rate
-            if frame.sample_rate != native:
-                raise DataError(f"{path}: the sound changes from {native} to {frame.sample_rate} Hz; re-encode it")
-            missing = _out_of_place(frame, start, native, have)
-            if missing > _HOLE_AT_MOST_S * native or missing < -_BACK_AT_MOST_S * native:
-                raise DataError(f"{path}: the sound jumps by {missing / native:.0f} s at {have / native + start:.3f} s")
-            if missing > 0:
-                pieces.append(np.zeros(missing, np.float32))
-            samples = samples[-missing:] if missing < 0 else samples
-            pieces.append(samples)
-            have += max(missing, 0) + len(samples)
-    if not have and damage.packets:
-        raise DataError(f"{path}: no sound could be decoded ({damage.packets} damaged packets)")
-    if not have:
-        return None
-    if damage.packets:
-        log.warning("%s: %d damaged packets of sound were skipped", path.name, damage.packets)
-    return Waveform(_resample(np.concatenate(pieces), native, rate), rate, float(start))
-
-
-def _mono(frame: "av.AudioFrame") -> npt.NDArray[np.float32]:
-    raw = frame.to_ndarray()
-    channels = frame.layout.nb_channels
-    samples = raw if frame.format.is_planar else raw.reshape(-1, channels).T
-    if samples.dtype.kind == "f":
-        return samples.mean(axis=0, dtype=np.float32)
-    bits = samples.dtype.itemsize * 8
-    offset = 128 if samples.dtype == np.uint8 else 0  # 8-bit sound is unsigned
-    return ((samples.astype(np.float32) - offset) / 2 ** (bits - 1)).mean(axis=0, dtype=np.float32)
-
-
-def _out_of_place(frame: "av.AudioFrame", start: float, rate: int, have: int) -> int:
-    """Samples missing (> 0) or surplus (< 0) before this piece; 0 within the tolerance."""
-    if frame.time is None:
-        return 0
-    missing = round((frame.time - start) * rate) - have
-    return missing if abs(missing) > _AUDIO_GAP_S * rate else 0
-
-
-def _resample(samples: npt.NDArray[np.float32], native: int, rate: int) -> npt.NDArray[np.float32]:
-    if native == rate:
-        return samples
-    import torch
-    import torchaudio.functional
-
-    return torchaudio.functional.resample(torch.from_numpy(samples), native, rate).numpy()

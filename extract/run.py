@@ -17,9 +17,11 @@ from cache.store import FeatureCache
 from extract.clock import nominal_fps
 from extract.datasets import open_dataset
 from extract.index import check_same_corpus, index_labels
-from extract.job import Failure, Outcome, changed_source, extract_recording, failure
+from extract.job import extract_recording
+from extract.outcome import Failure, Outcome, failure
 from extract.plan import Job, plan
 from extract.recipe import ExtractRecipe
+from extract.source import changed_source
 from extract.streams import Stream, Wanted, declare, want
 
 log = logging.getLogger("affuse")
@@ -54,7 +56,7 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     check_same_corpus(dataset, cache)
     streams = {s.spec.key: s for s in (declare(cache, w, recipe.device) for w in wanted)}
     jobs, kept = plan(recordings, streams, cache.has)
-    outcomes, alike = _run_jobs(jobs, streams, cache, recipe.fps, fresh=not kept, quiet=quiet)
+    outcomes, alike = _run_jobs(jobs, streams, cache, recipe, fresh=not kept, quiet=quiet)
     notes, label_failures = index_labels(dataset, cache)
     notes = [*dataset.notes(), *_notes(recordings, outcomes, streams), *notes]
     if recipe.fps and all(r.video for r in recordings):
@@ -77,7 +79,7 @@ def _wanted(recipe: ExtractRecipe) -> Iterable[Wanted]:
 
 
 def _run_jobs(
-    jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, fps: float | None, *, fresh: bool, quiet: bool
+    jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, recipe: ExtractRecipe, *, fresh: bool, quiet: bool
 ) -> tuple[dict[str, Outcome], bool]:
     """What became of each recording, and whether a fresh run was stopped because its first ones all failed alike.
 
@@ -91,9 +93,10 @@ def _run_jobs(
                     if not mine:
                         continue
                     left = [streams[k] for k in job.keys if not cache.has(k, job.recording.id)]
-                    outcomes[job.recording.id] = (
-                        extract_recording(job.recording, left, cache, fps) if left else Outcome()
-                    )
+                    made = Outcome()
+                    if left:
+                        made = extract_recording(job.recording, left, cache, recipe.deadline_s, recipe.fps)
+                    outcomes[job.recording.id] = made
                 for failure in outcomes[job.recording.id].failures:
                     log.warning("%s", failure)
                 step()

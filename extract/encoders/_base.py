@@ -5,7 +5,7 @@ cheap and imports no torch, so that a run with nothing to do stays instant; ``lo
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -59,6 +59,11 @@ class Encoder(ABC, Generic[Block]):
     @abstractmethod
     def push(self, block: Block) -> Track:
         """Encode one block of the current recording; may hold rows back until more is seen."""
+
+    def tracks(self, block: Block) -> Iterator[Track]:
+        """All rows of a recording that is given as one block (sound, a transcript), piece by piece."""
+        yield self.push(block)
+        yield self.finish()
 
     def finish(self) -> Track:
         """Rows held back at the end of the recording; the next push starts a new one."""

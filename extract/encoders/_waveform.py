@@ -6,17 +6,18 @@ follow exactly from the first two moments of its input windows (10 numbers and a
 normalisation folds into its weights. Chunks of rows then need no statistics of their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from extract.blocks import SampleRows, Samples
+
 if TYPE_CHECKING:
     import torch
 
-Samples = npt.NDArray[np.float32]
 CHUNK_ROWS = 500
 MOMENT_CHUNK = 1 << 18
 
@@ -47,22 +48,41 @@ class Geometry:
         return start + np.stack([first, first + self.field], axis=1) / rate
 
 
-def normalized(samples: Samples) -> Samples:
-    """Zero mean and unit variance over the whole file, as HuBERT's feature extractor does (1e-7 under the root)."""
-    mean, var = samples.mean(dtype=np.float64), samples.var(dtype=np.float64)
-    return ((samples - np.float32(mean)) / np.float32(np.sqrt(var + 1e-7))).astype(np.float32)
+class Normalized:
+    """Sound with zero mean and unit variance over the whole file, as the feature extractor does (1e-7 in the root)."""
+
+    def __init__(self, samples: SampleRows) -> None:
+        self._samples = samples
+        chunks = range(0, len(samples), MOMENT_CHUNK)
+        mean = sum(samples[i : i + MOMENT_CHUNK].sum(dtype=np.float64) for i in chunks) / len(samples)
+        var = sum(((samples[i : i + MOMENT_CHUNK] - mean) ** 2).sum() for i in chunks) / len(samples)
+        self._mean, self._std = np.float32(mean), np.float32(np.sqrt(var + 1e-7))
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, some: slice) -> Samples:
+        return (self._samples[some] - self._mean) / self._std
 
 
-def moments(x: Samples, kernel: int, stride: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def moments(x: SampleRows, kernel: int, stride: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Mean f64[k] and covariance f64[k,k] of all windows ``x[t*stride : t*stride + k]``, added up in chunks."""
-    frames = np.lib.stride_tricks.sliding_window_view(x, kernel)[::stride]  # (T, k), a view
-    mean = sum(frames[i : i + MOMENT_CHUNK].sum(0, dtype=np.float64) for i in range(0, len(frames), MOMENT_CHUNK))
-    mean = mean / len(frames)
-    cov = np.zeros((kernel, kernel))
-    for i in range(0, len(frames), MOMENT_CHUNK):
-        centred = frames[i : i + MOMENT_CHUNK] - mean  # (n, k) f64
+    count, mean, cov = (len(x) - kernel) // stride + 1, np.zeros(kernel), np.zeros((kernel, kernel))
+    for frames in _frames(x, kernel, stride, count):
+        mean += frames.sum(0, dtype=np.float64)
+    mean /= count
+    for frames in _frames(x, kernel, stride, count):
+        centred = frames - mean  # (n, k) f64
         cov += centred.T @ centred
-    return mean, cov / len(frames)
+    return mean, cov / count
+
+
+def _frames(x: SampleRows, kernel: int, stride: int, count: int) -> Iterator[Samples]:
+    """The windows, some of them at a time: f32[n,k], views."""
+    for i in range(0, count, MOMENT_CHUNK):
+        stop = min(i + MOMENT_CHUNK, count)
+        piece = x[i * stride : (stop - 1) * stride + kernel]
+        yield np.lib.stride_tricks.sliding_window_view(piece, kernel)[::stride]
 
 
 class FoldedFirst:
@@ -74,7 +94,7 @@ class FoldedFirst:
         self.stride = layer.conv.stride[0]
         self.gamma, self.beta = (p.detach().cpu().double().numpy() for p in layer.layer_norm.parameters())
 
-    def fitted(self, x: Samples, device: "torch.device") -> tuple["torch.Tensor", "torch.Tensor"]:
+    def fitted(self, x: SampleRows, device: "torch.device") -> tuple["torch.Tensor", "torch.Tensor"]:
         """Weight f32[C,1,k] and bias f32[C] for this file. A bias of the convolution cancels in the normalisation."""
         import torch
 
@@ -93,18 +113,20 @@ class FoldedFirst:
 
 
 def features(
-    x: Samples,
+    x: SampleRows,
     geometry: Geometry,
     layers: Sequence["torch.nn.Module"],
     first: FoldedFirst | None,
     device: "torch.device",
-) -> "torch.Tensor":
-    """Convolutional features f32[R,C] of a file; ``first`` stands for ``layers[0]`` where that has a GroupNorm."""
+) -> Iterator["torch.Tensor"]:
+    """Convolutional features of a file, ``CHUNK_ROWS`` rows at a time: f32[r,C].
+
+    ``first`` stands for ``layers[0]`` where that has a GroupNorm.
+    """
     import torch
 
     fit = first.fitted(x, device) if first else None
     rows, rest = geometry.rows(len(x)), layers[1:] if first else layers
-    out = []
     for s in range(0, rows, CHUNK_ROWS):
         e = min(s + CHUNK_ROWS, rows)
         piece = x[s * geometry.hop : (e - 1) * geometry.hop + geometry.field]
@@ -112,5 +134,4 @@ def features(
         h = first.run(h, fit) if first else h
         for layer in rest:
             h = layer(h)  # (1, C, t)
-        out.append(h[0].T.float())
-    return torch.cat(out)
+        yield h[0].T.float()

@@ -8,21 +8,23 @@ same clock and is tiny, for tests and demonstrations.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from cache.errors import DataError, UsageError
-from cache.records import Modality, Track
-from extract.blocks import Waveform
+from cache.errors import UsageError
+from cache.records import Track
+from extract.blocks import SampleRows, Waveform
 from extract.encoders import ENCODERS
 from extract.encoders._architecture import architecture, decisive, depth
 from extract.encoders._base import batches
-from extract.encoders._frozen import FrozenEncoder
 from extract.encoders._precision import Precision, computing
 from extract.encoders._published import CONFIG, Found, Published
-from extract.encoders._waveform import FoldedFirst, Geometry, features, normalized
+from extract.encoders._sound import SoundEncoder
+from extract.encoders._waveform import FoldedFirst, Geometry, Normalized, features
 from extract.encoders._windows import windows
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ NUMBERS = (
 
 
 @ENCODERS.register("hubert")
-class Hubert(FrozenEncoder[Waveform]):
+class Hubert(SoundEncoder):
     """One Waveform of a whole recording in, ``(S - 400) // 320 + 1`` rows out; shorter sound gives one row."""
 
     @dataclass(frozen=True)
@@ -67,7 +69,6 @@ class Hubert(FrozenEncoder[Waveform]):
         overlap_s: float = 5.0
         normalize: bool = True
 
-    modality: Modality = "audio"
     rate = 16_000
     library = "transformers"
     published = Published("hubert", ("facebook/hubert-base-ls960",), (CONFIG,))
@@ -122,36 +123,34 @@ class Hubert(FrozenEncoder[Waveform]):
             encoder.layer_norm = torch.nn.Identity()
         encoder.layers = encoder.layers[:keep]
 
-    def push(self, block: Waveform) -> Track:
-        """samples: f32[S] at 16 kHz -> R rows; none for no samples."""
-        if block.rate != self.rate:
-            raise DataError(
-                f"hubert was given sound at {block.rate} Hz, wants {self.rate} Hz", hint="resample it first"
-            )
-        count, field = len(block.samples), self.geometry.field
-        if not count:
-            return Track.concat([], self.dim)
-        x = np.ascontiguousarray(block.samples, dtype=np.float32)
-        x = normalized(x) if self.cfg.normalize else x
+    def pieces(self, sound: Waveform) -> Iterator[Track]:
+        """samples: f32[S] at 16 kHz -> R rows, those of a batch of windows at a time."""
+        x: SampleRows = Normalized(sound.samples) if self.cfg.normalize else sound.samples
+        count, field = len(x), self.geometry.field
         if count < field:
-            x = np.pad(x, (0, field - count))
-        spans = self.geometry.spans(self.geometry.rows(len(x)), self.rate, block.start)
+            x = np.pad(x[:], (0, field - count))
+        spans = self.geometry.spans(self.geometry.rows(len(x)), self.rate, sound.start)
         if count < field:
-            spans[0, 1] = block.start + count / self.rate
-        with computing(self.cfg.precision, self.device):
-            conv = self.net.feature_extractor.conv_layers
-            return Track(spans, self._contextual(features(x, self.geometry, conv, self.first, self.device)))
+            spans[0, 1] = sound.start + count / self.rate
+        conv = features(x, self.geometry, self.net.feature_extractor.conv_layers, self.first, self.device)
+        done = 0
+        for values in self._contextual(conv, len(spans)):
+            yield Track(spans[done : done + len(values)], values)
+            done += len(values)
 
-    def _contextual(self, conv: "torch.Tensor") -> np.ndarray:
-        """The transformer over convolutional features f32[R,C] -> f32[R,D]."""
+    def _contextual(self, conv: Iterator["torch.Tensor"], rows: int) -> Iterator[npt.NDArray[np.float32]]:
+        """The transformer over convolutional features, f32[r,C] at a time -> f32[r,D] at a time."""
         import torch
 
         size = self.geometry.rows(round(self.cfg.context_s * self.rate))
         stride = size - round(self.cfg.overlap_s * self.rate / self.geometry.hop)
-        values = np.empty((len(conv), self.net.config.hidden_size), np.float32)
-        for some in batches(windows(len(conv), max(1, size), max(1, stride)), self.cfg.batch_size):
-            h = torch.stack([conv[w.start : w.stop] for w in some])  # (b, W, C)
-            h = self.net.encoder(self.net.feature_projection(h)).last_hidden_state.float().cpu().numpy()  # (b, W, D)
-            for w, rows in zip(some, h, strict=True):
-                values[w.first : w.last] = rows[w.first - w.start : w.last - w.start]
-        return values
+        kept, oldest = torch.empty(0, device=self.device), 0  # features that some window still needs
+        for some in batches(windows(rows, max(1, size), max(1, stride)), self.cfg.batch_size):
+            with computing(self.cfg.precision, self.device):
+                while oldest + len(kept) < some[-1].stop:
+                    kept = torch.cat([kept, next(conv)])
+                kept, oldest = kept[some[0].start - oldest :], some[0].start
+                h = torch.stack([kept[w.start - oldest : w.stop - oldest] for w in some])  # (b, W, C)
+                h = self.net.encoder(self.net.feature_projection(h)).last_hidden_state  # (b, W, D)
+            seen = zip(some, h.float().cpu().numpy(), strict=True)
+            yield np.concatenate([values[w.first - w.start : w.last - w.start] for w, values in seen])

@@ -9,21 +9,22 @@ recording is silence. No weights are published in a safe format; torchvision's a
 ``fc`` left out. ``micro`` is the same, tiny, for tests.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from cache.errors import DataError, UsageError
-from cache.records import Modality, Track
-from extract.blocks import Waveform
+from cache.errors import UsageError
+from cache.records import Track
+from extract.blocks import SampleRows, Waveform
 from extract.encoders import ENCODERS
 from extract.encoders._base import batches
-from extract.encoders._frozen import FrozenEncoder
 from extract.encoders._precision import Precision, computing
 from extract.encoders._published import Found, Published
 from extract.encoders._resnet import Architecture
+from extract.encoders._sound import SoundEncoder
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,7 @@ TOP_DB, MEAN_DB, STD_DB = 80.0, -14.8, 19.895
 
 
 @ENCODERS.register("spectrogram")
-class Spectrogram(FrozenEncoder[Waveform]):
+class Spectrogram(SoundEncoder):
     """One Waveform of a whole recording in, a row every ``hop_s`` out; a row holds for its hop, the last for less.
 
     ``causal``: the window ends where the hop ends; ``centred``: their middles meet.
@@ -53,7 +54,6 @@ class Spectrogram(FrozenEncoder[Waveform]):
         window_s: float = 1.07
         placement: Literal["causal", "centred"] = "causal"
 
-    modality: Modality = "audio"
     rate = RATE
     library = "timm"
     architecture = Architecture("BasicBlock", (2, 2, 2, 2))
@@ -89,25 +89,22 @@ class Spectrogram(FrozenEncoder[Waveform]):
         super().load(device)
         self.mel = (MelSpectrogram(RATE, **MEL).to(device), AmplitudeToDB("power", TOP_DB))
 
-    def push(self, block: Waveform) -> Track:
-        """samples: f32[S] at 44.1 kHz -> ceil(S / hop) rows; none for no samples."""
-        if block.rate != RATE:
-            raise DataError(
-                f"spectrogram was given sound at {block.rate} Hz, wants {RATE} Hz", hint="resample it first"
-            )
-        count, hop = len(block.samples), self.cfg.hop_s * RATE
+    def pieces(self, sound: Waveform) -> Iterator[Track]:
+        """samples: f32[S] at 44.1 kHz -> ceil(S / hop) rows, a batch of windows at a time."""
+        count, hop = len(sound.samples), self.cfg.hop_s * RATE
         edges = np.round(np.arange(int(np.ceil(count / hop)) + 1) * hop).astype(np.int64)
-        edges = np.r_[edges[edges < count], count] if count else edges  # (R + 1,) in samples
-        rows = [self._embed(block.samples, some) for some in batches(self._starts(edges), self.cfg.batch_size)]
-        spans = block.start + np.stack([edges[:-1], edges[1:]], axis=1) / RATE
-        return Track(spans, np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32))
+        edges = np.r_[edges[edges < count], count]  # (R + 1,) in samples
+        spans = sound.start + np.stack([edges[:-1], edges[1:]], axis=1) / RATE
+        size = self.cfg.batch_size
+        for at, starts in enumerate(batches(self._starts(edges), size)):
+            yield Track(spans[at * size : (at + 1) * size], self._embed(sound.samples, starts))
 
     def _starts(self, edges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Where each row's window begins, in samples; the last, shorter hop is placed as a whole one."""
         length, hop = self.columns * MEL["hop_length"], round(self.cfg.hop_s * RATE)
         return edges[:-1] + (hop - length if self.cfg.placement == "causal" else (hop - length) // 2)
 
-    def _embed(self, samples: npt.NDArray[np.float32], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def _embed(self, samples: SampleRows, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Windows of the sound at ``starts`` -> f32[B,D]."""
         import torch
 
@@ -120,7 +117,7 @@ class Spectrogram(FrozenEncoder[Waveform]):
             return self.net(x).float().cpu().numpy()
 
 
-def _cut(samples: npt.NDArray[np.float32], start: int, length: int) -> npt.NDArray[np.float32]:
+def _cut(samples: SampleRows, start: int, length: int) -> npt.NDArray[np.float32]:
     """``length`` samples from ``start`` on, silence where there are none."""
     inside = samples[max(start, 0) : max(start + length, 0)]
     before = min(max(-start, 0), length)

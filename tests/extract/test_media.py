@@ -7,7 +7,8 @@ import pytest
 from cache.errors import DataError, MissingData
 from cache.records import Timeline
 from extract.crops import crop_blocks
-from extract.media import VideoFile, read_waveform
+from extract.media import VideoFile
+from extract.sound import read_waveform
 
 VFR = np.cumsum([0.0, *np.random.default_rng(0).uniform(0.014, 0.12, 90)])
 CFR = np.arange(50) / 25

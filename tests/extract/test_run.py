@@ -285,3 +285,15 @@ def test_sound_that_jumps_by_hours_or_joined_films_are_errors(light_encoders, me
     monkeypatch.setattr("extract.media._shown_at", lambda frame: next(times, frame.time))
     (failure,) = run(manifest(a={"video": path}), tmp_path / "cache", audio=[], text=[]).failures
     assert "frame 3 is shown at 1.000 s, after one at 5.040 s" in failure.cause
+
+
+def test_pitfall_6_a_recording_past_its_deadline_is_given_up_and_can_be_made_later(
+    light_encoders, media, manifest, tmp_path
+):
+    rows = {n: {"video": media(tmp_path / f"{n}.mkv", CFR, sound=beep(3, 1, 1))} for n in "ab"}
+    result = run(manifest(**rows), tmp_path / "cache", deadline_s=-1.0, text=[])
+    assert [(f.recording, f.stage) for f in result.failures] == [("a", "media"), ("b", "media")]
+    assert "its deadline has passed" in result.failures[0].cause
+    assert result.failures[0].hint == "look at the file, or give more time: --set deadline_s=SECONDS"
+    assert result.made == 0
+    assert run(manifest(**rows), tmp_path / "cache", text=[]).made == 4

@@ -1,0 +1,142 @@
+"""What makes memory constant: spools, sound in pieces, a reader that works ahead, deadlines."""
+
+import io
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cache.align import POLICIES, align
+from cache.errors import CacheError, DataError
+from cache.records import Timeline, Track
+from extract.prefetch import prefetched, within
+from extract.sound import Resampler, SoundFile, listen, read_waveform, sound_at
+from extract.spool import Spool, TrackSpool
+
+
+def resample(samples, native, rate, cuts):
+    resampler, out = Resampler(native, rate), []
+    for piece in np.split(samples, cuts):
+        out += resampler.push(piece)
+    return np.concatenate([*out, *resampler.finish()])
+
+
+@pytest.mark.parametrize("native", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@settings(max_examples=6, deadline=None)
+@given(data=st.data())
+def test_sound_resampled_in_pieces_is_sound_resampled_at_once(native, rate, data):
+    count = data.draw(st.one_of(st.integers(1, 2000), st.integers(10 * native, 23 * native)))
+    cuts = sorted(data.draw(st.lists(st.integers(0, count), max_size=5)))
+    samples = np.random.default_rng(count).standard_normal(count).astype(np.float32)
+    wanted = torchaudio.transforms.Resample(native, rate)(torch.from_numpy(samples)).numpy()
+    np.testing.assert_allclose(resample(samples, native, rate, cuts), wanted, atol=1e-5)
+
+
+def test_a_rate_that_would_need_an_endless_filter_is_refused():
+    with pytest.raises(DataError, match="44101 Hz cannot be resampled to 16000 Hz"):
+        Resampler(44_101, 16_000)
+
+
+def test_sound_is_decoded_once_for_all_rates_and_leaves_nothing_behind(media, tmp_path, monkeypatch):
+    decoded = []
+    pieces = SoundFile.pieces
+    monkeypatch.setattr(SoundFile, "pieces", lambda self: decoded.append(self.path) or pieces(self))
+    tone = (0.3 * np.sin(np.arange(48_000) / 9)).astype(np.float32)
+    path = media(tmp_path / "a.mkv", np.arange(25) / 25, sound=tone, rate=48_000, sound_start=0.2)
+    with sound_at(path, {16_000, 44_100}, tmp_path) as sounds:
+        assert decoded == [path]
+        for rate, sound in sounds.items():
+            whole = read_waveform(path, rate)
+            assert (sound.rate, sound.start) == (rate, whole.start)
+            assert np.array_equal(sound.samples[:], whole.samples)
+            assert np.array_equal(sound.samples[100:-7], whole.samples[100:-7])
+            assert not len(sound.samples[10**9 :])
+    assert list((tmp_path / ".staging").iterdir()) == []
+    heard = listen(path)
+    assert heard.seconds == pytest.approx(len(whole.samples) / 44_100, abs=1e-3)
+    assert heard.loudest == pytest.approx(0.3, abs=0.05)
+    with sound_at(media(tmp_path / "mute.mkv", np.arange(3) / 25), {16_000}, tmp_path) as sounds:
+        assert sounds == {}
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 999), policy=st.sampled_from(sorted(POLICIES)))
+def test_a_track_on_disk_aligns_as_one_in_memory(tmp_path_factory, seed, policy):
+    rng = np.random.default_rng(seed)
+    rows, frames = int(rng.integers(0, 4000)), int(rng.integers(1, 3000))
+    start = np.sort(rng.uniform(-1, frames / 25, rows)) if seed % 2 else rng.uniform(-1, frames / 25, rows)
+    spans = np.stack([start, start + rng.uniform(0.001, 0.3, rows)], axis=1)
+    track = Track(spans, rng.standard_normal((rows, 3)).astype(np.float32))
+    timeline = Timeline(np.arange(frames) / 25, frames / 25)
+    spool = TrackSpool(tmp_path_factory.getbasetemp(), 3)
+    for at in range(0, rows, 700):
+        spool.append(Track(track.spans[at : at + 700], track.values[at : at + 700]))
+    on_disk, in_memory = align(spool.track, timeline, policy), align(track, timeline, policy)
+    spool.close()
+    assert np.array_equal(on_disk.values, in_memory.values)
+    assert np.array_equal(on_disk.present, in_memory.present)
+
+
+def test_a_spool_on_a_full_disk_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("extract.spool.tempfile.TemporaryFile", lambda dir: io.FileIO("/dev/full", "wb"))
+    spool = Spool(tmp_path)
+    with pytest.raises(CacheError, match="No space left"):
+        spool.append(np.zeros(10, np.float32))
+    spool.close()
+
+
+def test_a_reader_works_ahead_by_no_more_than_it_may():
+    read, go = [], threading.Event()
+
+    def items():
+        for i in range(20):
+            read.append(i)
+            if i == 3:
+                go.set()
+            yield i
+
+    out = prefetched(items(), ahead=2)
+    assert next(out) == 0
+    assert go.wait(10)  # one taken, two waiting, one in hand
+    assert read == [0, 1, 2, 3]
+    assert list(out) == list(range(1, 20))
+
+
+def test_errors_of_the_reader_come_out_in_their_place_and_a_consumer_that_leaves_ends_it():
+    def items():
+        yield 1
+        raise DataError("broken")
+
+    seen = []
+    with pytest.raises(DataError, match="broken"):
+        seen.extend(prefetched(items()))
+    before = threading.active_count()
+    out = prefetched(iter(range(10**9)))
+    assert next(out) == 0
+    assert threading.active_count() == before + 1
+    out.close()
+    assert threading.active_count() == before
+
+
+def test_pitfall_6_a_reader_that_hangs_is_an_error_of_its_file():
+    forever = threading.Event()
+
+    def items():
+        yield 1
+        forever.wait()
+
+    with pytest.raises(DataError, match=r"film.mp4: nothing could be read for 0.05 s"):
+        list(prefetched(items(), stall_s=0.05, what="film.mp4"))
+    forever.set()
+
+
+def test_what_takes_longer_than_its_deadline_is_given_up():
+    assert list(within([1, 2], time.monotonic() + 60, "a")) == [1, 2]
+    with pytest.raises(DataError, match="a was given up: its deadline has passed"):
+        list(within([1, 2], time.monotonic() - 1, "a"))

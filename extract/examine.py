@@ -119,7 +119,9 @@ def _sound(recording: Recording, seen: Examined) -> Heard | None:
         if has_sound:
             seen.failed("media", error)
         return None
-    if sound is None:
+    if sound is None and recording.video is None and recording.crops is None:
+        seen.add("fault", "media", f"{path.name} has neither picture nor sound")
+    elif sound is None:
         seen.add("warning", "no-audio", f"{path.name} has no sound")
     elif sound.loudest < _SILENCE:
         seen.add("warning", "silent-audio", f"{path.name} is silent throughout")

@@ -26,7 +26,7 @@ class Failure:
     hint: str
 
     def __str__(self) -> str:
-        return f"{self.recording}, {self.stage}: {self.cause}; {self.hint}"
+        return f"{' '.join(self.recording.split())}, {self.stage}: {self.cause}; {self.hint}"
 
 
 def failure(recording: str, stage: str, error: Exception) -> Failure:

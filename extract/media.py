@@ -5,7 +5,9 @@ but not believed: decoding decides. Of several video streams the largest is take
 frames whose time does not increase are kept and nudged by a microsecond so that frame numbers stay what they are.
 """
 
+import heapq
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ FRAMES_AT_ONCE = 64
 _NUDGE_S = 1e-6
 _DAMAGED_AT_MOST = 10_000  # a demuxer that fails for ever must not hold the run
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # hours, minutes, seconds
+_REORDERED_AT_MOST = 16  # frames between which H.264 may change the order
 _BACK_AT_MOST_S = 1.0  # frame times that fall back further are another file's, joined on without new times
 
 
@@ -113,7 +116,8 @@ class VideoFile:
             self.info = {"stream": stream.index, "codec": stream.codec_context.name, "fps": fps}
             claimed = _claimed_s(container, stream)
             repaired, spoilt, damage = 0, 0, Damage()
-            for frame in decode(container, stream, damage):
+            frames = decode(container, stream, damage)
+            for frame in _times_in_order(frames) if container.format.name == "avi" else frames:
                 repaired += self._note_time(frame)
                 spoilt += frame.is_corrupt
                 yield frame
@@ -167,6 +171,25 @@ def _claimed_s(container: "av.container.InputContainer", stream: "av.VideoStream
     if stream.frames and stream.average_rate:
         said.append(float(stream.frames / stream.average_rate))
     return round(max(said), 3)
+
+
+def _times_in_order(frames: Iterator["av.VideoFrame"]) -> Iterator["av.VideoFrame"]:
+    """AVI has no times of presentation, and some codecs come with those of other frames: the i-th gets the i-th."""
+    waiting: deque[av.VideoFrame] = deque()
+    times: list[int] = []
+    for frame in frames:
+        waiting.append(frame)
+        if frame.pts is not None:
+            heapq.heappush(times, frame.pts)
+        if len(waiting) > _REORDERED_AT_MOST:
+            yield _retimed(waiting.popleft(), times)
+    yield from (_retimed(frame, times) for frame in waiting)
+
+
+def _retimed(frame: "av.VideoFrame", times: list[int]) -> "av.VideoFrame":
+    if frame.pts is not None:
+        frame.pts = heapq.heappop(times)
+    return frame
 
 
 def _shown_at(frame: "av.VideoFrame") -> float | None:

@@ -67,6 +67,7 @@ class Picture:
 
 FAST = {
     "libx264": {"preset": "ultrafast", "bf": "0", "g": "6"},
+    "h264": {"bf": "3", "g": "12"},
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=error"},
     "libvpx-vp9": {"cpu-used": "8", "deadline": "realtime"},
     "mpeg2video": {"flags": "+ilme+ildct"},
@@ -308,6 +309,7 @@ CASES = [
         told="one picture stays for 3600 s",
         doctor=("long-frame", "variable-rate"),
     ),
+    good("pictures out of order.avi", Picture(codec="h264", ticks=25)),
     good("motion.avi", Picture(codec="mjpeg", pixels="yuvj420p", ticks=25)),
     good("interlaced.mkv", Picture(codec="mpeg2video", ticks=25)),
     good("picture.gif", Picture(codec="gif", pixels="rgb8", ticks=100)),
@@ -411,6 +413,16 @@ def test_the_doctor_names_every_one_of_them(corpus):
         if found[case.name] != declared and not (case.stage and found[case.name] == {*case.doctor}):
             wrong[case.name] = found[case.name], declared
     assert not wrong
+
+
+def test_an_avi_whose_codec_changes_the_order_of_pictures_keeps_their_times(tmp_path):
+    levels = [20 + 8 * i for i in range(T)]
+    film = Picture(codec="h264", ticks=25, paint=lambda i, w, h: np.full((h, w, 3), levels[i], np.uint8))
+    video = VideoFile(write(tmp_path / "a.avi", film))
+    shown = [float(frame.mean()) for block in video.blocks() for frame in block.rgb]
+    np.testing.assert_allclose(shown, levels, atol=4)
+    np.testing.assert_allclose(np.diff(video.timeline.pts), 0.04, atol=1e-6)
+    assert video.info["repaired_times"] == 0
 
 
 @pytest.mark.parametrize(("turn", "corner"), [(0, (0, 0)), (90, (-1, 0)), (180, (-1, -1)), (270, (0, -1))])

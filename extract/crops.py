@@ -50,10 +50,11 @@ def crop_blocks(folder: Path, timeline: Timeline, size: int = FRAMES_AT_ONCE) ->
     for start in range(0, len(frames), size):
         chosen = frames[start : start + size]
         spans = np.stack([edges[chosen], edges[np.add(chosen, 1)]], axis=1)
-        yield FrameBlock([_picture(files[f]) for f in chosen], spans)
+        yield FrameBlock([read_crop(files[f]) for f in chosen], spans)
 
 
-def _picture(path: Path) -> np.ndarray:
+def read_crop(path: Path) -> np.ndarray:
+    """One crop as u8[H,W,3] RGB. Raises DataError where it cannot be read."""
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))

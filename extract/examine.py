@@ -13,7 +13,7 @@ from cache.align import align_labels
 from cache.errors import AffuseError
 from cache.records import Annotation, Recording, Timeline
 from extract.clock import crops_timeline, nominal_fps, nominal_timeline
-from extract.crops import crop_files
+from extract.crops import crop_files, read_crop
 from extract.datasets import Dataset
 from extract.media import VideoFile, open_media
 from extract.remarks import remarks
@@ -182,15 +182,27 @@ def _compare_lengths(timeline: Timeline, sound: Heard, seen: Examined) -> None:
 
 def _crops(recording: Recording, timeline: Timeline, seen: Examined) -> None:
     try:
-        numbers = sorted(crop_files(recording.crops)) if recording.crops else []
+        files = crop_files(recording.crops) if recording.crops else {}
     except READING as error:
         seen.failed("crops", error)
         return
+    numbers, unreadable = sorted(files), [told for path in files.values() if (told := _unreadable(path))]
+    if unreadable:
+        more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
+        seen.add("fault", "crops", f"{unreadable[0]}{more}")
     inside = sum(n < len(timeline) for n in numbers)
     if numbers and numbers[-1] + 1 > len(timeline):
         _against_frames("crops", numbers[-1] + 1, timeline, seen)
     if inside < len(timeline) / 2:
         seen.add("warning", "few-faces", f"{len(timeline) - inside} of {len(timeline)} frames have no crop")
+
+
+def _unreadable(path: Path) -> str:
+    try:
+        read_crop(path)
+        return ""
+    except READING as error:
+        return " ".join(str(error).split())
 
 
 def _annotation(recording: Recording, dataset: Dataset, timeline: Timeline | None, seen: Examined) -> None:

@@ -31,6 +31,8 @@ def index_labels(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list
                 _check_whole(recording.id, annotation, timeline, cache)
                 labels[recording.id] = align_labels(annotation, timeline, recording.id)
                 delays |= {recording.id: annotation.delay} if annotation.delay else {}
+                if len(annotation.va) and not labels[recording.id].labelled.any():
+                    notes.append(f"{recording.id}: none of {len(annotation.va)} annotation rows labels a frame")
                 notes += _surplus(recording.id, annotation, timeline, cache)
         except Exception as error:
             failures.append(failure(recording.id, "labels", error))

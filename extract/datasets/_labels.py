@@ -63,7 +63,7 @@ def read_labels(path: Path, form: LabelFormat | None = None) -> Annotation:
     times = _times(table, form)
     if times is None:
         _check_rows(table)
-    return _annotation(va, times, path.name)
+    return as_annotation(va, times, path.name)
 
 
 def read_dimensions(valence: Path, arousal: Path, form: LabelFormat | None = None) -> Annotation:
@@ -82,7 +82,7 @@ def read_dimensions(valence: Path, arousal: Path, form: LabelFormat | None = Non
     if not same or not np.allclose(times[0] if times[0] is not None else 0, times[1] if times[1] is not None else 0):
         rows = f"{len(columns[0])} and {len(columns[1])} rows"
         raise DataError(f"{valence} and {arousal} are not rows of the same times ({rows})")
-    return _annotation(np.stack(columns, axis=1), times[0], f"{valence.name}, {arousal.name}")
+    return as_annotation(np.stack(columns, axis=1), times[0], f"{valence.name}, {arousal.name}")
 
 
 def _check_rows(table: Table) -> None:
@@ -127,8 +127,8 @@ def _times(table: Table, form: LabelFormat) -> npt.NDArray[np.float64] | None:
     return table.numbers(column) / (1000 if (_TIMES[column] or form.time_unit) == "ms" else 1)
 
 
-def _annotation(va: npt.NDArray[np.float64], times: npt.NDArray[np.float64] | None, source: str) -> Annotation:
-    """Between segments that were labelled apart stands an invalid row, so that nothing is interpolated there."""
+def as_annotation(va: npt.NDArray[np.float64], times: npt.NDArray[np.float64] | None, source: str) -> Annotation:
+    """Rows with times in seconds, or None. Where rows are missing stands an invalid one: nothing is interpolated."""
     if times is not None and len(times) > 2:
         gaps = np.diff(times)
         holes = np.flatnonzero(gaps > _HOLE * np.median(gaps)) + 1

@@ -23,6 +23,7 @@ from cache.records import Annotation, Partitions, Recording
 from extract.datasets import DATASETS
 from extract.datasets._base import Dataset
 from extract.datasets._gold_standard import gold_standard
+from extract.datasets._labels import as_annotation
 from extract.datasets._tables import read_table
 from extract.transcripts import find_transcript
 
@@ -108,7 +109,7 @@ class Recola(Dataset):
                 f"{recording.id} in {self.root}: valence and arousal are rated at different times "
                 f"({len(valence[0])} and {len(arousal[0])} rows)"
             )
-        return Annotation(np.stack([valence[1], arousal[1]], axis=1), valence[0], source=recording.id)
+        return as_annotation(np.stack([valence[1], arousal[1]], axis=1), valence[0], recording.id)
 
     def _rated(self, name: str, dimension: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
         """Times in seconds and the gold standard of one dimension."""

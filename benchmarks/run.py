@@ -19,6 +19,7 @@ from statistics import median
 import numpy as np
 import torch
 import zarr
+from stage_one import memory, throughput
 
 from cache.records import Aligned, StreamSpec, Timeline
 from cache.store import FeatureCache
@@ -136,6 +137,9 @@ TARGETS: dict[str, tuple[float | None, str]] = {
     "zarr slicing / warm random window": (15.0, "higher"),
     "raw write with fsync / commit of a recording": (0.8, "higher"),
     "JCA per-sample loop / batched step": (4.0, "higher"),
+    "Swin-B bf16: bare forward / extraction": (0.95, "higher"),
+    "Swin-B: PIL loop in float32 / extraction in bf16": (3.0, "higher"),
+    "peak memory of 30 minutes / of 3": (1.1, "lower"),
     "cli.py --help / bare interpreter": (None, "lower"),
 }
 
@@ -145,6 +149,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = make_cache(Path(folder) / "cache")
         values = read_windows(cache) | commit(cache, Path(folder)) | jca_step() | no_op_start()
+        values |= throughput(Path(folder), paired) | memory(Path(folder))
     results = []
     for name, value in values.items():
         target, better = TARGETS[name]

@@ -42,6 +42,11 @@ def crop_files(folder: Path) -> dict[int, Path]:
     return {number - 1: path for number, path in found.items()}
 
 
+def surplus_crops(folder: Path, timeline: Timeline) -> list[int]:
+    """Numbers of the crops of frames that the video does not have, in order."""
+    return sorted(f + 1 for f in crop_files(folder) if f >= len(timeline))
+
+
 def crop_blocks(folder: Path, timeline: Timeline, size: int = FRAMES_AT_ONCE) -> Iterator[FrameBlock]:
     """Blocks of crops in frame order, each with the time its frame is on screen; crops past the last frame are left."""
     files = crop_files(folder)

@@ -11,7 +11,8 @@ from cache.errors import UsageError
 from cache.progress import progress
 from cache.records import Partitions, Recording
 from extract.datasets import open_dataset
-from extract.examine import READING, Examined, Finding, Severity, examine
+from extract.examine import examine
+from extract.finding import READING, Examined, Finding, Severity
 from extract.recipe import ExtractRecipe
 
 if TYPE_CHECKING:

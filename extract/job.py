@@ -18,7 +18,7 @@ from cache.records import Recording, Timeline
 from cache.store import FeatureCache
 from extract.blocks import FrameBlock
 from extract.clock import crops_timeline, nominal_fps, nominal_timeline
-from extract.crops import crop_blocks
+from extract.crops import crop_blocks, surplus_crops
 from extract.media import DECODER, VideoFile
 from extract.outcome import Outcome
 from extract.prefetch import prefetched, within
@@ -65,7 +65,7 @@ def extract_recording(
         return work.outcome
     with work.noting("media"):
         _see(work, [s for s in streams if s.spec.modality == "visual"])
-        work.outcome.remarks += _remarks(recording.id, cache)
+        work.outcome.remarks += _remarks(recording, cache)
     if cache.timelines.info(recording.id) is None:
         return work.outcome
     timeline = cache.timelines.read(recording.id)  # it may be there although the pictures are not
@@ -177,6 +177,10 @@ def _nominal_clock(work: _Work) -> None:
     work.cache.timelines.write(recording.id, timeline, about)
 
 
-def _remarks(recording: str, cache: FeatureCache) -> list[str]:
-    info = cache.timelines.info(recording)
-    return [f"{recording}: {text}" for text in remarks(info or {}, cache.timelines.read(recording)).values()]
+def _remarks(recording: Recording, cache: FeatureCache) -> list[str]:
+    info, timeline = cache.timelines.info(recording.id), cache.timelines.read(recording.id)
+    told = [*remarks(info or {}, timeline).values()]
+    surplus = surplus_crops(recording.crops, timeline) if recording.crops else []
+    if surplus:
+        told.append(f"crops up to number {surplus[-1]} for {len(timeline)} frames: {len(surplus)} are of no frame")
+    return [f"{recording.id}: {text}" for text in told]

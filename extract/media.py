@@ -28,6 +28,7 @@ _NUDGE_S = 1e-6
 _DAMAGED_AT_MOST = 10_000  # a demuxer that fails for ever must not hold the run
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # hours, minutes, seconds
 _REORDERED_AT_MOST = 16  # frames between which H.264 may change the order
+_WITH_LENGTHS = ("matroska", "mov", "avi", "flv", "asf", "wav", "flac", "gif")  # formats whose headers say how long
 _BACK_AT_MOST_S = 1.0  # frame times that fall back further are another file's, joined on without new times
 
 
@@ -114,7 +115,7 @@ class VideoFile:
             stream.thread_type = "AUTO"
             fps = float(stream.average_rate) if stream.average_rate else 0.0
             self.info = {"stream": stream.index, "codec": stream.codec_context.name, "fps": fps}
-            claimed = _claimed_s(container, stream)
+            claimed = claimed_s(container, stream)
             repaired, spoilt, damage = 0, 0, Damage()
             frames = decode(container, stream, damage)
             for frame in _times_in_order(frames) if container.format.name == "avi" else frames:
@@ -159,18 +160,25 @@ class VideoFile:
         return bool(late)
 
 
-def _claimed_s(container: "av.container.InputContainer", stream: "av.VideoStream") -> float:
-    """When the picture ends by what headers say, in seconds; 0 where they say nothing."""
+def claimed_s(container: "av.container.InputContainer", stream: Any) -> float:
+    """When a stream ends by what headers say, in seconds; 0 where they say nothing or FFmpeg only guesses."""
     said = [0.0]
+    if container.format.name.split(",")[0] not in _WITH_LENGTHS:
+        return 0.0
     if stream.duration and stream.time_base:
         said.append(float(stream.duration * stream.time_base))
     elif tag := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # Matroska's
         said.append(3600 * float(tag[1]) + 60 * float(tag[2]) + float(tag[3]))
     elif container.duration and len(container.streams) == 1:
         said.append(container.duration / av.time_base)
-    if stream.frames and stream.average_rate:
+    if stream.type == "video" and stream.frames and stream.average_rate:
         said.append(float(stream.frames / stream.average_rate))
     return round(max(said), 3)
+
+
+def looks_cut(claimed: float, end: float) -> bool:
+    """Whether a stream that ends at ``end`` seconds ends too early for what its header claims."""
+    return claimed > 1.05 * end + 0.2
 
 
 def _times_in_order(frames: Iterator["av.VideoFrame"]) -> Iterator["av.VideoFrame"]:

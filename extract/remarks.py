@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from cache.records import Timeline
+from extract.media import looks_cut
 
 _LONG_S = 10.0  # a picture that stays longer is more likely a broken time than a pause
-_CUT_S, _CUT = 0.2, 1.05  # headers may claim so much more than there is
 
 
 def remarks(info: dict[str, Any], timeline: Timeline) -> dict[str, str]:
@@ -21,7 +21,7 @@ def remarks(info: dict[str, Any], timeline: Timeline) -> dict[str, str]:
             info, "repaired_times", f"frame times did not increase and were moved, by up to {info.get('moved_s', 0)} s"
         ),
         "cut-off": f"its header says {claimed:.1f} s, its pictures end at {timeline.end:.1f} s: is the file cut off?"
-        if claimed > _CUT * timeline.end + _CUT_S
+        if looks_cut(claimed, timeline.end)
         else "",
         "long-frame": f"one picture stays for {longest:.0f} s: is that time right?" if longest > _LONG_S else "",
         "nominal-clock": f"no video: its frames are nominal, {info['fps']:g} a second over its {info['over']}"

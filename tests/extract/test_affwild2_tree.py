@@ -171,6 +171,7 @@ def test_what_is_odd_is_told(tree, tmp_path, light_encoders):
     assert {name: int(told.split(": ")[1].split()[0]) for name, told in rows.items()} == {
         name: t.rows for name, t in TRIALS.items() if t.partition != "test" and t.rows != T
     }
+    assert "left_hand_left: crops up to number 24 for 20 frames: 2 are of no frame" in notes
     assert "dropped 2 from the tail" in rows["28-30-1280x720-2"]
     assert rows["left_hand_left"].endswith("check that these labels belong to this video")
 

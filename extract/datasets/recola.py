@@ -82,14 +82,16 @@ class Recola(Dataset):
         found = []
         for name in self.names:
             video, audio = self.files.get(("video", name)), self.files.get(("audio", name))
-            crops = self.root / "cropped_aligned" / name
+            folder = self.root / "cropped_aligned" / name
+            crops = folder if folder.is_dir() else None
+            missing = self.root / "RECOLA-Video-recordings" / f"{name}.mp4"  # to be named by what looks for it
             found.append(
                 Recording(
                     id=name,
-                    video=video if video or audio else self.root / "RECOLA-Video-recordings" / f"{name}.mp4",
+                    video=video if video or audio or crops else missing,
                     audio=audio,
                     transcript=find_transcript(self.root / "transcripts", name),
-                    crops=crops if crops.is_dir() else None,
+                    crops=crops,
                     subject=name,
                 )
             )

@@ -126,6 +126,15 @@ def test_the_release_end_to_end_with_missing_rows_and_a_rater_who_left_early(rel
     assert cache.labels.partitions("va").of == {"P16": "train", "P19": "validation"}
 
 
+def test_a_person_without_a_video_is_one_of_crops_or_a_file_that_is_missing(released):
+    (released / "RECOLA-Video-recordings" / "P17.mp4").unlink()
+    (released / "RECOLA-Video-recordings" / "P19.mp4").unlink()
+    (released / "cropped_aligned" / "P17").mkdir(parents=True)
+    found = {r.id: r for r in DATASETS.get("recola")(released).recordings()}
+    assert (found["P17"].video, found["P17"].crops.name) == (None, "P17")
+    assert found["P19"].video == released / "RECOLA-Video-recordings" / "P19.mp4"
+
+
 def test_the_package_of_avec_2018_with_its_own_sound(avec, tmp_path, media, light_encoders):
     (avec / "ratings_gold_standard").rename(avec / "gs_1")
     (avec / "labels").mkdir()

@@ -127,6 +127,9 @@ def extract(
     recipe: Recipe = None,
     plugin: Plugin = None,
     set_: Set = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show hours, GB and memory of the run; extract nothing.")
+    ] = False,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -137,13 +140,19 @@ def extract(
     Example: python cli.py extract --dataset affwild2 --root data/affwild2 --visual swin --audio hubert --text roberta
     """
     from cache.recipe import merge, parse_sets
+    from extract.forecast import plan_table, run_plan
     from extract.recipe import extract_recipe
     from extract.report import extract_lines
     from extract.run import run_extract
 
     given = {"dataset": dataset, "root": root, "cache": cache, "align": align, "device": device, "fps": fps}
     given |= {"visual": _split(visual), "audio": _split(audio), "text": _split(text), "plugins": plugin}
-    result = run_extract(extract_recipe(merge(given, parse_sets(set_ or [])), recipe), quiet=quiet)
+    wanted = extract_recipe(merge(given, parse_sets(set_ or [])), recipe)
+    if plan:
+        forecast = run_plan(wanted, quiet=quiet)
+        _print(forecast, json_, plan_table(forecast))
+        return 0 if forecast.fits else 1
+    result = run_extract(wanted, quiet=quiet)
     _print(result, json_, *extract_lines(result))
     return SOME_FAILED if result.failures else 0
 

@@ -19,7 +19,7 @@ from cache.store import FeatureCache
 from extract.blocks import FrameBlock
 from extract.clock import crops_timeline, nominal_fps, nominal_timeline
 from extract.crops import crop_blocks, surplus_crops
-from extract.media import DECODER, VideoFile
+from extract.media import DECODER, VideoFile, decoder
 from extract.outcome import Outcome
 from extract.prefetch import prefetched, within
 from extract.remarks import remarks
@@ -90,7 +90,7 @@ def _see(work: _Work, visual: list[Stream]) -> None:
             video.read_times()
             _write_timeline(work, video)
     else:
-        film = VideoFile(recording.video)
+        film = VideoFile(recording.video, visual[0].decode)
         _look(work, visual, film.blocks(), film)
         return
     timeline = cache.timelines.read(recording.id)
@@ -154,7 +154,7 @@ def _commit(work: _Work, stream: Stream, rows: TrackSpool, timeline: Timeline) -
 
 
 def _write_timeline(work: _Work, video: VideoFile) -> None:
-    about = {"clock": "container", "decoder": DECODER, "source": identity(video.path), **video.info}
+    about = {"clock": "container", "decoder": decoder(video.decode), "source": identity(video.path), **video.info}
     work.cache.timelines.write(work.recording.id, video.timeline, about)
 
 

@@ -16,9 +16,10 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.stream import Disposition
 
-from cache.errors import DataError, MissingData
+from cache.errors import DataError, MissingData, UsageError
 from cache.records import Timeline
 from extract.blocks import FrameBlock
 
@@ -32,15 +33,36 @@ _WITH_LENGTHS = ("matroska", "mov", "avi", "flv", "asf", "wav", "flac", "gif")  
 _BACK_AT_MOST_S = 1.0  # frame times that fall back further are another file's, joined on without new times
 
 
-def open_media(path: Path) -> "av.container.InputContainer":
+def decoder(decode: str) -> str:
+    """What stands in fingerprints: the version of decoding here, and where it is done if not on the CPU."""
+    return DECODER if decode == "cpu" else f"{DECODER}+{decode}"
+
+
+def hardware_decoder(name: str) -> HWAccel | None:
+    """How PyAV is asked to decode on ``cuda``, ``qsv``, ...; None for ``cpu``. Raises UsageError for what is not there.
+
+    There is no silent way back to the CPU: frames of another decoder may differ by a level, so it is in fingerprints.
+    """
+    if name == "cpu":
+        return None
+    known = hwdevices_available()
+    if name not in known:
+        raise UsageError(f"decode = {name!r} is none that PyAV was built with", hint=f"use cpu, {', '.join(known)}")
+    return HWAccel(device_type=name, allow_software_fallback=False)
+
+
+def open_media(path: Path, decode: str = "cpu") -> "av.container.InputContainer":
     """Open a media file. Raises MissingData or DataError with the cause on one line."""
     if not path.is_file():  # a pipe would be waited for, a name such as http:x fetched
         if path.exists():
             raise DataError(f"{path} cannot be opened as media: it is not a file")
         raise MissingData(f"no media file at {path}", hint="unpack it there, or take it out of the corpus")
     try:
-        return av.open(str(path.absolute()), mode="r")
-    except (av.FFmpegError, UnicodeDecodeError) as error:
+        return av.open(str(path.absolute()), mode="r", hwaccel=hardware_decoder(decode))
+    except (av.FFmpegError, UnicodeDecodeError, RuntimeError) as error:
+        if decode != "cpu":
+            told = f"{path} cannot be decoded on {decode}: {_cause(error)}"
+            raise DataError(told, hint="decode on the CPU: --set decode=cpu") from error
         cause = _cause(error) if path.stat().st_size else "the file is empty"
         raise DataError(f"{path} cannot be opened as media: {cause}") from error
 
@@ -76,8 +98,8 @@ def _cause(error: Exception) -> str:
 class VideoFile:
     """The largest video stream of a file. ``timeline`` and ``info`` are complete once it was read to the end."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, decode: str = "cpu") -> None:
+        self.path, self.decode = path, decode
         self.info: dict[str, Any] = {}
         self._pts: list[float] = []
         self._end = 0.0
@@ -110,7 +132,7 @@ class VideoFile:
         yield FrameBlock(waiting, _spans(edges))
 
     def _frames(self) -> Iterator["av.VideoFrame"]:
-        with open_media(self.path) as container:
+        with open_media(self.path, self.decode) as container:
             stream = self._largest(container)
             stream.thread_type = "AUTO"
             fps = float(stream.average_rate) if stream.average_rate else 0.0

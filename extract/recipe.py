@@ -19,10 +19,10 @@ class ExtractRecipe:
     """What to extract from where. ``encoders`` holds options by encoder name; an empty modality is left out.
 
     ``dataset_options`` are the corpus's own, e.g. ``label_range``; the dataset's ``Config`` names them. A recording
-    that takes longer than ``deadline_s`` seconds is given up.
-
-    plugins: Python files that register a dataset or an encoder of one's own. fps: frames a second of recordings without
-    video (sound alone: 25 where it is None; crops alone need it).
+    that takes longer than ``deadline_s`` seconds is given up. ``decode``: ``cpu``, or the hardware that decodes the
+    video (``cuda``, ``qsv``, ... as PyAV offers), which is in the fingerprint of visual streams. ``fps``: frames a
+    second of recordings without video (sound alone: 25 where it is None; crops alone need it). ``plugins``: Python
+    files that register a dataset or an encoder of one's own.
     """
 
     dataset: str
@@ -36,6 +36,7 @@ class ExtractRecipe:
     align: Literal["overlap", "linear", "nearest"] = "overlap"
     dtype: Literal["float16", "float32"] = "float16"
     device: str = "auto"
+    decode: str = "cpu"
     deadline_s: float = 6 * 3600.0
     fps: float | None = None
     plugins: tuple[Path, ...] = ()

@@ -15,12 +15,14 @@ from cache.progress import progress
 from cache.records import MODALITIES, Recording
 from cache.store import FeatureCache
 from extract.clock import nominal_fps
-from extract.datasets import open_dataset
+from extract.datasets import Dataset, open_dataset
 from extract.index import check_same_corpus, index_labels
 from extract.job import extract_recording
+from extract.media import hardware_decoder
 from extract.outcome import Failure, Outcome, failure
 from extract.plan import Job, plan
 from extract.recipe import ExtractRecipe
+from extract.sizes import bytes_needed, check_room, size_of
 from extract.source import changed_source
 from extract.streams import Stream, Wanted, declare, want
 
@@ -45,17 +47,12 @@ class ExtractResult:
 def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     """Extract what is missing. Raises on wrong recipes, roots and weights; single bad recordings are reported."""
     start = time.monotonic()
-    dataset = open_dataset(recipe.dataset, recipe.root, recipe.dataset_options)
-    recordings = dataset.recordings()
-    if not recordings:
-        raise UsageError(f"{recipe.root} holds no recording of {recipe.dataset}")
-    wanted = list(_wanted(recipe))
-    if not wanted:
-        raise UsageError("no stream is asked for", hint="name one with --visual, --audio or --text")
+    dataset, recordings, wanted = prepare(recipe)
     cache = FeatureCache.create(recipe.cache, recipe.dataset)
     check_same_corpus(dataset, cache)
     streams = {s.spec.key: s for s in (declare(cache, w, recipe.device) for w in wanted)}
     jobs, kept = plan(recordings, streams, cache.has)
+    _check_room(jobs, streams, cache, recipe.dtype)
     outcomes, alike = _run_jobs(jobs, streams, cache, recipe, fresh=not kept, quiet=quiet)
     notes, label_failures = index_labels(dataset, cache)
     notes = [*dataset.notes(), *_notes(recordings, outcomes, streams), *notes]
@@ -71,11 +68,31 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     return ExtractResult(str(cache.root), [*streams], len(recordings), made, kept, seconds, notes, failures)
 
 
+def prepare(recipe: ExtractRecipe) -> tuple[Dataset, list[Recording], list[Wanted]]:
+    """The corpus, its recordings, and the streams that are asked for. Raises on wrong recipes, roots and weights."""
+    hardware_decoder(recipe.decode)
+    dataset = open_dataset(recipe.dataset, recipe.root, recipe.dataset_options)
+    recordings = dataset.recordings()
+    if not recordings:
+        raise UsageError(f"{recipe.root} holds no recording of {recipe.dataset}")
+    wanted = list(_wanted(recipe))
+    if not wanted:
+        raise UsageError("no stream is asked for", hint="name one with --visual, --audio or --text")
+    return dataset, recordings, wanted
+
+
+def _check_room(jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, dtype: str) -> None:
+    """Raises CacheError where the disk will not hold what the jobs will write."""
+    sizes = {j.recording.id: size for j in jobs if (size := size_of(j.recording, cache)) is not None}
+    specs = {key: stream.spec for key, stream in streams.items()}
+    check_room(bytes_needed(jobs, specs, sizes, dtype), cache.root)
+
+
 def _wanted(recipe: ExtractRecipe) -> Iterable[Wanted]:
     for modality in MODALITIES:
         for name in getattr(recipe, modality):
             options = recipe.encoders.get(name, {})
-            yield want(name, modality, options, align=recipe.align, dtype=recipe.dtype)
+            yield want(name, modality, options, align=recipe.align, dtype=recipe.dtype, decode=recipe.decode)
 
 
 def _run_jobs(

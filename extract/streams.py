@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cache.errors import DataError, UsageError
-from cache.fingerprint import canonical
+from cache.fingerprint import canonical, stream_key
 from cache.recipe import build
 from cache.records import Modality, StreamSpec
 from cache.store import FeatureCache
 from extract.encoders import ENCODERS, Encoder
-from extract.media import DECODER
+from extract.media import decoder
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,7 @@ class Stream:
     align: str
     dtype: str
     weights: str
+    decode: str = "cpu"
     _ready: bool = field(default=False, repr=False)
 
     def ready(self) -> Encoder[Any]:
@@ -68,9 +69,12 @@ class Wanted:
     encoder: Encoder[Any]
     settings: dict[str, Any]
     signature: list[Any]
+    decode: str
 
 
-def want(name: str, modality: Modality, options: dict[str, Any], *, align: str, dtype: str) -> Wanted:
+def want(
+    name: str, modality: Modality, options: dict[str, Any], *, align: str, dtype: str, decode: str = "cpu"
+) -> Wanted:
     """Build the encoder and find its weights.
 
     Raises UnknownName or ConfigError for a wrong name or option, UsageError where its modality is another,
@@ -86,9 +90,9 @@ def want(name: str, modality: Modality, options: dict[str, Any], *, align: str, 
         "options": encoder.settings(),
         "align": align,
         "dtype": dtype,
-        "decoder": DECODER,
+        "decoder": decoder(decode if modality == "visual" else "cpu"),
     }
-    return Wanted(name, modality, encoder, settings, encoder.signature())
+    return Wanted(name, modality, encoder, settings, encoder.signature(), decode)
 
 
 def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
@@ -101,7 +105,13 @@ def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
     origin = {"signature": wanted.signature}
     spec = cache.declare(wanted.name, wanted.modality, wanted.encoder.dim, settings, origin)
     align, dtype = wanted.settings["align"], wanted.settings["dtype"]
-    return Stream(wanted.encoder, spec, device, align, dtype, weights)
+    return Stream(wanted.encoder, spec, device, align, dtype, weights, wanted.decode)
+
+
+def remembered_key(cache: FeatureCache, wanted: Wanted) -> str:
+    """The key of a stream that was declared with the same settings and weights before; else an empty string."""
+    weights = _remembered(cache, wanted.settings, wanted.signature)
+    return stream_key(wanted.name, {**wanted.settings, "weights": weights}) if weights else ""
 
 
 def _remembered(cache: FeatureCache, settings: dict[str, Any], signature: list[Any]) -> str:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import cli
 from cache.errors import ConfigError, UsageError
 from cache.store import FeatureCache
+from extract.forecast import run_plan
 from extract.recipe import extract_recipe
 from extract.run import run_extract
 
@@ -173,6 +174,9 @@ def test_the_commands_take_it_and_the_doctor_asks_for_it(light_encoders, crops, 
         "label-rows": "warning",
     }
     assert found["label-rows"]["detail"].startswith("9 label rows, crops up to frame 6")
+    given = {"dataset": "manifest", "root": root, "cache": tmp_path / "none"}
+    forecast = run_plan(extract_recipe({**given, "visual": ["brightness"], "audio": [], "text": []}))
+    assert (forecast.frames, forecast.unreadable) == (6, 0)
     args = ["extract", "--dataset", "manifest", "--root", str(root), "--cache", str(tmp_path / "cache"), "--fps", "25"]
     args += ["--visual", "brightness", "--audio", "none", "--text", "none", "--quiet"]
     assert CliRunner().invoke(cli.app, args).exit_code == 0

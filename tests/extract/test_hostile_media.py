@@ -19,8 +19,10 @@ import pytest
 from typer.testing import CliRunner
 
 import cli
+from cache.records import Recording
 from cache.store import FeatureCache
 from extract.media import VideoFile
+from extract.sizes import size_of
 
 RATE = 16_000
 T = 25  # frames of a healthy film, one second
@@ -147,12 +149,12 @@ def lying(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
-def miscounting(path: Path) -> None:
-    """An avi whose headers say that it has 9999 frames, and 100 of them a second."""
+def miscounting(path: Path, frames: int = 9999) -> None:
+    """An avi whose headers say that it has so many frames, and 100 of them a second."""
     data = bytearray(write(path, Picture(codec="mpeg4", ticks=25)).read_bytes())
     main, stream = data.index(b"avih") + 8, data.index(b"strh") + 8
     for place in (main + 16, stream + 32):
-        data[place : place + 4] = (9999).to_bytes(4, "little")
+        data[place : place + 4] = frames.to_bytes(4, "little")
     data[main : main + 4] = (10_000).to_bytes(4, "little")
     path.write_bytes(bytes(data))
 
@@ -436,6 +438,13 @@ def test_an_avi_whose_codec_changes_the_order_of_pictures_keeps_their_times(tmp_
     np.testing.assert_allclose(shown, levels, atol=4)
     np.testing.assert_allclose(np.diff(video.timeline.pts), 0.04, atol=1e-6)
     assert video.info["repaired_times"] == 0
+
+
+def test_a_header_that_lies_cannot_claim_more_room_than_its_file_could_fill(tmp_path):
+    miscounting(tmp_path / "a.avi", 2**30)
+    size = size_of(Recording("a", video=tmp_path / "a.avi"))
+    assert size.frames <= (tmp_path / "a.avi").stat().st_size / 8
+    assert size_of(Recording("b", video=write(tmp_path / "b.mp4", Picture()))).frames == T
 
 
 @pytest.mark.parametrize(("turn", "corner"), [(0, (0, 0)), (90, (-1, 0)), (180, (-1, -1)), (270, (0, -1))])

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from cache.errors import CacheError, ConfigError, DataError, MissingData, UnknownName, UsageError
+from cache.fingerprint import differing
 from cache.store import FeatureCache
 from extract.recipe import extract_recipe
 from extract.run import run_extract
+from extract.streams import want
 
 CFR = np.arange(75) / 25
+MADE = {"brightness": "visual", "loudness": "audio"}
 
 
 def flash_at(frames):
@@ -297,3 +300,15 @@ def test_pitfall_6_a_recording_past_its_deadline_is_given_up_and_can_be_made_lat
     assert result.failures[0].hint == "look at the file, or give more time: --set deadline_s=SECONDS"
     assert result.made == 0
     assert run(manifest(**rows), tmp_path / "cache", text=[]).made == 4
+
+
+def test_hardware_decoding_is_asked_for_probed_and_in_the_fingerprint(light_encoders, media, manifest, tmp_path):
+    root = manifest(a={"video": media(tmp_path / "a.mkv", CFR, sound=beep(3, 1, 1))})
+    with pytest.raises(UsageError, match="decode = 'tpu' is none that PyAV was built with; use cpu"):
+        run(root, tmp_path / "cache", decode="tpu")
+    run(root, tmp_path / "cache", text=[])
+    wanted = {n: want(n, m, {}, align="overlap", dtype="float16", decode="cuda") for n, m in MADE.items()}
+    cache = FeatureCache(tmp_path / "cache")
+    for name in MADE:
+        changed = differing(cache.about(cache.resolve(name).key)["settings"], wanted[name].settings)
+        assert set(changed) - {"weights"} == ({"decoder"} if name == "brightness" else set())

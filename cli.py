@@ -44,6 +44,10 @@ Visual = Annotated[
 ]
 Audio = Annotated[Names, typer.Option(metavar="NAMES", help="Audio streams, likewise.")]
 Text = Annotated[Names, typer.Option(metavar="NAMES", help="Text streams, likewise.")]
+Fps = Annotated[
+    float | None,
+    typer.Option(metavar="RATE", help="Frames a second of recordings without video: crops or sound alone."),
+]
 Recipe = Annotated[
     Path | None, typer.Option("--recipe", help="TOML file (or a shipped name), below the flags.", metavar="FILE")
 ]
@@ -55,7 +59,7 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Plugin = Annotated[
-    list[Path] | None, typer.Option(metavar="FILE", help="Python file that registers a head of your own (it runs).")
+    list[Path] | None, typer.Option(metavar="FILE", help="Python file that registers something of your own (it runs).")
 ]
 
 
@@ -119,8 +123,10 @@ def extract(
     audio: Audio = None,
     text: Text = None,
     align: Annotated[str | None, typer.Option(help="overlap (default), linear or nearest.")] = None,
+    fps: Fps = None,
     device: Device = None,
     recipe: Recipe = None,
+    plugin: Plugin = None,
     set_: Set = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Show hours, GB and memory of the run; extract nothing.")
@@ -140,8 +146,8 @@ def extract(
     from extract.report import extract_lines
     from extract.run import run_extract
 
-    given = {"dataset": dataset, "root": root, "cache": cache, "align": align, "device": device}
-    given |= {"visual": _split(visual), "audio": _split(audio), "text": _split(text)}
+    given = {"dataset": dataset, "root": root, "cache": cache, "align": align, "device": device, "fps": fps}
+    given |= {"visual": _split(visual), "audio": _split(audio), "text": _split(text), "plugins": plugin}
     wanted = extract_recipe(merge(given, parse_sets(set_ or [])), recipe)
     if plan:
         forecast = run_plan(wanted, quiet=quiet)
@@ -158,6 +164,7 @@ def index(
     root: Root = None,
     cache: CacheDir = None,
     recipe: Recipe = None,
+    plugin: Plugin = None,
     set_: Set = None,
     json_: Json = False,
 ) -> int:
@@ -175,14 +182,14 @@ def index(
     if not (dataset or recipe):
         cache = find_cache(cache, None)
         dataset = FeatureCache(cache).dataset or None
-    given = {"dataset": dataset, "root": root, "cache": cache}
+    given = {"dataset": dataset, "root": root, "cache": cache, "plugins": plugin}
     wanted = extract_recipe(merge(given, parse_sets(set_ or [])), recipe)
     store = FeatureCache(wanted.cache)
     store.check_dataset(wanted.dataset)
     corpus = open_dataset(wanted.dataset, wanted.root, wanted.dataset_options)
     notes, failures = index_labels(corpus, store)
     count = len(store.labels.recordings(corpus.protocol))
-    told = [*notes, *(f"{f.recording}: {f.cause}" for f in failures)]
+    told = [*notes, *map(str, failures)]
     _print({"labelled": count, "notes": notes, "failures": failures}, json_, f"{count} recordings labelled", *told)
     return SOME_FAILED if failures else 0
 
@@ -191,7 +198,9 @@ def index(
 def doctor(
     dataset: Dataset = None,
     root: Root = None,
+    fps: Fps = None,
     recipe: Recipe = None,
+    plugin: Plugin = None,
     set_: Set = None,
     json_: Json = False,
     quiet: Quiet = False,
@@ -206,7 +215,7 @@ def doctor(
     from extract.doctor import diagnosis_table, run_doctor
     from extract.recipe import extract_recipe
 
-    given = {"dataset": dataset, "root": root}
+    given = {"dataset": dataset, "root": root, "fps": fps, "plugins": plugin}
     found = run_doctor(extract_recipe(merge(given, parse_sets(set_ or [])), recipe), quiet=quiet)
     _print(found, json_, diagnosis_table(found))
     return 1 if found.faults else 0

@@ -7,8 +7,10 @@ from typing import Any, Literal
 from cache.errors import ConfigError, UsageError
 from cache.find import CACHES
 from cache.recipe import build, find_recipe, merge
+from cache.registry import load_plugin
 from extract.encoders import ENCODERS
 
+_FPS_AT_MOST = 1000
 SHIPPED = Path(__file__).parent / "recipes"
 
 
@@ -18,7 +20,9 @@ class ExtractRecipe:
 
     ``dataset_options`` are the corpus's own, e.g. ``label_range``; the dataset's ``Config`` names them. A recording
     that takes longer than ``deadline_s`` seconds is given up. ``decode``: ``cpu``, or the hardware that decodes the
-    video (``cuda``, ``qsv``, ... as PyAV offers), which is in the fingerprint of visual streams.
+    video (``cuda``, ``qsv``, ... as PyAV offers), which is in the fingerprint of visual streams. ``fps``: frames a
+    second of recordings without video (sound alone: 25 where it is None; crops alone need it). ``plugins``: Python
+    files that register a dataset or an encoder of one's own.
     """
 
     dataset: str
@@ -34,6 +38,12 @@ class ExtractRecipe:
     device: str = "auto"
     decode: str = "cpu"
     deadline_s: float = 6 * 3600.0
+    fps: float | None = None
+    plugins: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not 0 < self.fps <= _FPS_AT_MOST:
+            raise ConfigError(f"fps is {self.fps:g}; wanted frames a second, above 0 and up to {_FPS_AT_MOST}")
 
 
 def extract_recipe(given: dict[str, Any], recipe: Path | None = None) -> ExtractRecipe:
@@ -47,6 +57,8 @@ def extract_recipe(given: dict[str, Any], recipe: Path | None = None) -> Extract
     if not name:
         raise UsageError("no dataset is named", hint="give --dataset NAME; python cli.py list datasets")
     data = merge({"root": Path("data") / name, "cache": CACHES / name}, data)
+    for plugin in data.get("plugins", ()):
+        load_plugin(Path(plugin))
     encoders = ENCODERS.names()
     options = {k: v for k, v in data.items() if k in encoders}
     rest = {k: v for k, v in data.items() if k not in encoders}

@@ -12,7 +12,7 @@ def extract_lines(result: ExtractResult) -> list[str]:
     lines += [f"note: {n}" for n in result.notes]
     if result.failures:
         lines.append(f"{len(result.failures)} failures, also listed in {result.cache}/failures.csv:")
-        lines += [f"  {f.recording}, {f.stage}: {f.cause}" for f in result.failures]
+        lines += [f"  {f}" for f in result.failures]
     return lines
 
 

@@ -9,13 +9,14 @@ from cache.errors import AffuseError, CacheError
 from cache.layout import data_bytes
 from cache.records import Recording, StreamSpec
 from cache.store import FeatureCache
-from extract.clock import NOMINAL_FPS
+from extract.clock import NOMINAL_FPS, crops_timeline
 from extract.media import open_media
 from extract.plan import Job
 from extract.source import sound_file
 
 GB = 1e9
 _SOUND_BYTES_S = 4 * (44_100 + 16_000)  # of sound on disk while a recording is worked on
+_FRAME_BYTES = 8  # no codec needs less for a frame
 _META_BYTES = 4096 * 4  # files of metadata a recording and stream
 
 
@@ -28,17 +29,23 @@ class Size:
 
 
 def size_of(recording: Recording, cache: FeatureCache | None = None) -> Size | None:
-    """From the cached timeline, else from the header; None where the file cannot be opened."""
+    """From the cached timeline, else from the header or the crops; None where they cannot be read."""
     if cache is not None and cache.timelines.info(recording.id) is not None:
         edges = cache.timelines.read(recording.id).edges
         return Size(len(edges) - 1, float(edges[-1] - edges[0]))
     try:
-        with open_media(recording.video or sound_file(recording)) as container:
+        if recording.video is None and recording.crops is not None:
+            frames = len(crops_timeline(recording.crops, NOMINAL_FPS))
+            return Size(frames, frames / NOMINAL_FPS)
+        path = recording.video or sound_file(recording)
+        with open_media(path) as container:
             seconds = (container.duration or 0) / 1e6
             films = container.streams.video if recording.video else ()
             film = max(films, key=lambda s: s.width * s.height, default=None)
             fps = float(film.average_rate or 0) if film else NOMINAL_FPS
-            return Size(round(seconds * (fps or NOMINAL_FPS)), seconds)
+            frames = round(seconds * (fps or NOMINAL_FPS))
+            at_most = path.stat().st_size / _FRAME_BYTES  # a header may claim anything
+            return Size(frames, seconds) if frames <= at_most else Size(round(at_most), at_most / NOMINAL_FPS)
     except AffuseError:
         return None
 

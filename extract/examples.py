@@ -6,7 +6,7 @@ of the row that holds at the middle of a labelled frame.
 
 import logging
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from cache.errors import AffuseError, DataError
 from cache.progress import progress
 from cache.records import Recording, Timeline
 from extract.blocks import FrameBlock, Waveform
+from extract.clock import crops_timeline, nominal_fps
 from extract.crops import crop_blocks
 from extract.datasets import Dataset
 from extract.encoders._trainable import TrainableEncoder
@@ -40,11 +41,24 @@ class Examples:
     def __len__(self) -> int:
         return len(self.va)
 
+    def close(self) -> None:
+        """Give the disk back."""
+        self.inputs.close()
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Every n-th labelled frame is an example. fps: of crops without a video. root: where scratch files go."""
+
+    every: int
+    fps: float | None
+    root: Path
+
 
 def collect(
-    dataset: Dataset, partition: str, encoder: TrainableEncoder, every: int, root: Path, *, quiet: bool = False
+    dataset: Dataset, partition: str, encoder: TrainableEncoder, sampling: Sampling, *, quiet: bool = False
 ) -> Examples:
-    """Every n-th labelled frame of a partition; scratch files go below ``root``.
+    """The examples of a partition.
 
     A recording that cannot be read is left out with a warning. Raises DataError where nothing is left.
     """
@@ -54,8 +68,8 @@ def collect(
     with progress(f"read {partition}", len(recordings), quiet=quiet) as step:
         for recording in recordings:
             try:
-                for x, va in _of(recording, dataset, encoder, every, root):
-                    inputs = inputs or Spool(root, x.shape[1:], x.dtype)
+                for x, va in _of(recording, dataset, encoder, sampling):
+                    inputs = inputs or Spool(sampling.root, x.shape[1:], x.dtype)
                     inputs.append(x)
                     labels.append(va)
             except AffuseError as error:
@@ -70,21 +84,27 @@ def collect(
 
 
 def _of(
-    recording: Recording, dataset: Dataset, encoder: TrainableEncoder, every: int, root: Path
+    recording: Recording, dataset: Dataset, encoder: TrainableEncoder, sampling: Sampling
 ) -> Iterator[tuple[npt.NDArray[np.generic], npt.NDArray[np.float32]]]:
     """Inputs [n, ...] and labels f32[n,2] of one recording, piece by piece."""
     annotation = dataset.annotation(recording)
     if annotation is None:
         return
-    if recording.video is None:
-        raise DataError(f"recording {recording.id!r} has no video", hint="labels belong to video frames")
-    timeline = VideoFile(recording.video).read_times()
+    timeline = _timeline(recording, sampling.fps)
     labels = align_labels(annotation, timeline, recording.id)
-    frames = np.flatnonzero(labels.labelled)[::every]
+    frames = np.flatnonzero(labels.labelled)[:: sampling.every]
     times = (timeline.edges[frames] + timeline.edges[frames + 1]) / 2
-    for block in _blocks(recording, timeline, encoder, root):
+    for block in _blocks(recording, timeline, encoder, sampling.root):
         for places, inputs in encoder.inputs_at(block, times):
             yield inputs.cpu().numpy(), labels.va[frames[places]]
+
+
+def _timeline(recording: Recording, fps: float | None) -> Timeline:
+    if recording.video is not None:
+        return VideoFile(recording.video).read_times()
+    if recording.crops is not None:
+        return crops_timeline(recording.crops, nominal_fps(recording, None, fps))
+    raise DataError(f"recording {recording.id!r} has no pictures", hint="labels belong to frames of a video")
 
 
 def _blocks(
@@ -92,7 +112,8 @@ def _blocks(
 ) -> Iterator[FrameBlock | Waveform]:
     """What the encoder reads of a recording."""
     if encoder.modality == "audio":
-        with sound_at(sound_file(recording), [encoder.rate], root) as sounds:
+        path = sound_file(recording)
+        with sound_at(path, [encoder.rate], root) if path else nullcontext({}) as sounds:
             yield from sounds.values()
         return
     frames = crop_blocks(recording.crops, timeline) if recording.crops else VideoFile(recording.video).blocks()

@@ -25,7 +25,7 @@ from cache.recipe import to_json, to_plain
 from extract.datasets import open_dataset
 from extract.encoders._published import FILE
 from extract.encoders._trainable import TrainableEncoder
-from extract.examples import Examples, collect
+from extract.examples import Examples, Sampling, collect
 from extract.finetune_recipe import TrainEncoderRecipe, make_encoder
 from extract.streams import torch_device
 
@@ -70,8 +70,11 @@ def run_train_encoder(recipe: TrainEncoderRecipe, loss: Loss, score: Score, *, q
     encoder, device = make_encoder(recipe), torch_device(recipe.device)
     dataset = open_dataset(recipe.dataset, recipe.root, recipe.dataset_options)
     encoder.load(device)
-    with _scratch(recipe.out) as scratch, torch.random.fork_rng():
-        read = {p: collect(dataset, p, encoder, recipe.every, scratch, quiet=quiet) for p in ("train", "validation")}
+    with _scratch(recipe.out) as scratch, torch.random.fork_rng(), contextlib.ExitStack() as stack:
+        sampling, read = Sampling(recipe.every, recipe.fps, scratch), {}
+        for partition in ("train", "validation"):
+            examples = collect(dataset, partition, encoder, sampling, quiet=quiet)
+            read[partition] = stack.enter_context(contextlib.closing(examples))
         torch.manual_seed(recipe.seed)
         head = torch.nn.Linear(encoder.dim, 2).to(device)
         epochs = _epochs(encoder, head, read, recipe, loss, score, device)
@@ -85,8 +88,6 @@ def run_train_encoder(recipe: TrainEncoderRecipe, loss: Loss, score: Score, *, q
                 elif row["epoch"] - best["epoch"] >= recipe.patience:
                     break
         counts = {p: len(e) for p, e in read.items()}
-        for examples in read.values():
-            examples.inputs.close()
     scores = {k: round(best[k], 4) for k in ("valence", "arousal", "mean")}
     seconds = round(time.monotonic() - start, 1)
     made = TrainedEncoder(recipe.encoder, best["epoch"], **scores, examples=counts, seconds=seconds, folder="")
@@ -119,6 +120,7 @@ def _epochs(
 
     rng, train = np.random.default_rng(recipe.seed), read["train"]
     encoder.net.requires_grad_(True)
+    encoder.net.to(memory_format=torch.contiguous_format)  # channels last backward crashes on CPU where batches are odd
     parameters = [*encoder.net.parameters(), *head.parameters()]
     optimiser = torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay)
     for epoch in range(1, recipe.epochs + 1):

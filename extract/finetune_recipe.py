@@ -17,7 +17,7 @@ class TrainEncoderRecipe:
 
     every: one labelled frame in so many is an example. 1,000 examples take 150 MB of scratch space beside ``out`` as
     pictures of 224 pixels, 27 MB as spectrograms. patience: epochs without a better validation CCC before it stops.
-    flip: mirror half of the pictures of each batch.
+    flip: mirror half of the pictures of each batch. fps: of face crops without a video.
     """
 
     encoder: str
@@ -26,6 +26,7 @@ class TrainEncoderRecipe:
     out: Path = Path("var/encoders")
     options: dict[str, Any] = field(default_factory=dict)
     dataset_options: dict[str, Any] = field(default_factory=dict)
+    fps: float | None = None
     every: int = 5
     epochs: int = 30
     patience: int = 8

@@ -19,7 +19,7 @@ from extract.index import check_same_corpus, index_labels
 from extract.job import extract_recording
 from extract.outcome import Failure, Outcome
 from extract.plan import Job, plan
-from extract.recipe import ExtractRecipe
+from extract.recipe import ExtractRecipe, options_of
 from extract.source import changed_source
 from extract.streams import Stream, Wanted, declare, want
 
@@ -70,9 +70,8 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
 
 def _wanted(recipe: ExtractRecipe) -> Iterable[Wanted]:
     for modality in MODALITIES:
-        for name in getattr(recipe, modality):
-            options = recipe.encoders.get(name, {})
-            yield want(name, modality, options, align=recipe.align, dtype=recipe.dtype)
+        for text in getattr(recipe, modality):
+            yield want(text, modality, options_of(recipe, text), align=recipe.align, dtype=recipe.dtype)
 
 
 def _run_jobs(

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 PREPROCESSOR = "preprocessor_config.json"
 FAMILIES = ("data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", "wavlm")
-#: Training's masking and the adapter behind the transformer make no features.
-OFF = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False}
 
 
 @ENCODERS.register("hf-audio")
@@ -78,12 +76,14 @@ class HFAudio(OpenEncoder[Any], SpeechEncoder):
         return {**super().settings(), "normalize": self.normalize}
 
     def build(self, found: Found) -> "torch.nn.Module":
-        """transformers' model of that family."""
+        """transformers' model of that family, without what training masks with and the adapter behind it."""
         import torch
         from transformers import AutoConfig, AutoModel
 
-        config = AutoConfig.for_model(**{**self.config(found), **OFF})
-        return AutoModel.from_config(config, dtype=torch.float32)
+        config = AutoConfig.for_model(**{**self.config(found), "add_adapter": False})
+        net = AutoModel.from_config(config, dtype=torch.float32)
+        net.masked_spec_embed = None
+        return net
 
     def adapt(self, state: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
         """Without the prefix that models with a head have."""

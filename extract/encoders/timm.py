@@ -2,8 +2,9 @@
 
 ``timm:convnext_tiny.fb_in22k``, ``timm:vit_small_patch14_dinov2.lvd142m``: Wightman, "PyTorch Image Models"
 (Apache-2.0; https://github.com/huggingface/pytorch-image-models); each model's paper and the licence of its weights
-are on its page ``timm/<name>`` of the hub. Features are pooled as the model pools them; pictures are resized, cropped and normalised as
-its pretrained_cfg says, which is in the fingerprint. Like a name's tag (``.fb_in22k``), that belongs to the weights.
+are on its page ``timm/<name>`` of the hub. Features are pooled as the model pools them; pictures are resized, cropped
+and normalised as its pretrained_cfg says: that belongs to the weights, like a name's tag (``.fb_in22k``), and is in
+the fingerprint.
 """
 
 import difflib

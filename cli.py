@@ -29,6 +29,7 @@ INTERRUPTED, SOME_FAILED = 130, 3
 KEPT = {
     "extract": "what is committed is kept: run the same command to go on",
     "demo": "what is extracted is kept: run the same command to go on",
+    "train-encoder": "the weights are not kept: run the same command to start anew",
     "train-fusion": "the run is not kept: run the same command to start it anew",
     "ablate": "finished runs stay in their folders, the table is made anew by the same command",
 }
@@ -44,6 +45,10 @@ Visual = Annotated[
 ]
 Audio = Annotated[Names, typer.Option(metavar="NAMES", help="Audio streams, likewise.")]
 Text = Annotated[Names, typer.Option(metavar="NAMES", help="Text streams, likewise.")]
+Fps = Annotated[
+    float | None,
+    typer.Option(metavar="RATE", help="Frames a second of recordings without video: crops or sound alone."),
+]
 Recipe = Annotated[
     Path | None, typer.Option("--recipe", help="TOML file (or a shipped name), below the flags.", metavar="FILE")
 ]
@@ -55,7 +60,7 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Plugin = Annotated[
-    list[Path] | None, typer.Option(metavar="FILE", help="Python file that registers a head of your own (it runs).")
+    list[Path] | None, typer.Option(metavar="FILE", help="Python file that registers something of your own (it runs).")
 ]
 
 
@@ -120,9 +125,14 @@ def extract(
     audio: Audio = None,
     text: Text = None,
     align: Annotated[str | None, typer.Option(help="overlap (default), linear or nearest.")] = None,
+    fps: Fps = None,
     device: Device = None,
     recipe: Recipe = None,
+    plugin: Plugin = None,
     set_: Set = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show hours, GB and memory of the run; extract nothing.")
+    ] = False,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -133,13 +143,19 @@ def extract(
     Example: python cli.py extract --dataset affwild2 --root data/affwild2 --visual swin --audio hubert --text roberta
     """
     from cache.recipe import merge, parse_sets
+    from extract.forecast import plan_table, run_plan
     from extract.recipe import extract_recipe
     from extract.report import extract_lines
     from extract.run import run_extract
 
-    given = {"dataset": dataset, "root": root, "cache": cache, "align": align, "device": device}
-    given |= {"visual": _split(visual), "audio": _split(audio), "text": _split(text)}
-    result = run_extract(extract_recipe(merge(given, parse_sets(set_ or [])), recipe), quiet=quiet)
+    given = {"dataset": dataset, "root": root, "cache": cache, "align": align, "device": device, "fps": fps}
+    given |= {"visual": _split(visual), "audio": _split(audio), "text": _split(text), "plugins": plugin}
+    wanted = extract_recipe(merge(given, parse_sets(set_ or [])), recipe)
+    if plan:
+        forecast = run_plan(wanted, quiet=quiet)
+        _print(forecast, json_, plan_table(forecast))
+        return 0 if forecast.fits else 1
+    result = run_extract(wanted, quiet=quiet)
     _print(result, json_, *extract_lines(result))
     return SOME_FAILED if result.failures else 0
 
@@ -150,6 +166,7 @@ def index(
     root: Root = None,
     cache: CacheDir = None,
     recipe: Recipe = None,
+    plugin: Plugin = None,
     set_: Set = None,
     json_: Json = False,
 ) -> int:
@@ -167,14 +184,14 @@ def index(
     if not (dataset or recipe):
         cache = find_cache(cache, None)
         dataset = FeatureCache(cache).dataset or None
-    given = {"dataset": dataset, "root": root, "cache": cache}
+    given = {"dataset": dataset, "root": root, "cache": cache, "plugins": plugin}
     wanted = extract_recipe(merge(given, parse_sets(set_ or [])), recipe)
     store = FeatureCache(wanted.cache)
     store.check_dataset(wanted.dataset)
     corpus = open_dataset(wanted.dataset, wanted.root, wanted.dataset_options)
     notes, failures = index_labels(corpus, store)
     count = len(store.labels.recordings(corpus.protocol))
-    told = [*notes, *(f"{f.recording}: {f.cause}" for f in failures)]
+    told = [*notes, *map(str, failures)]
     _print({"labelled": count, "notes": notes, "failures": failures}, json_, f"{count} recordings labelled", *told)
     return SOME_FAILED if failures else 0
 
@@ -183,7 +200,9 @@ def index(
 def doctor(
     dataset: Dataset = None,
     root: Root = None,
+    fps: Fps = None,
     recipe: Recipe = None,
+    plugin: Plugin = None,
     set_: Set = None,
     json_: Json = False,
     quiet: Quiet = False,
@@ -198,10 +217,42 @@ def doctor(
     from extract.doctor import diagnosis_table, run_doctor
     from extract.recipe import extract_recipe
 
-    given = {"dataset": dataset, "root": root}
+    given = {"dataset": dataset, "root": root, "fps": fps, "plugins": plugin}
     found = run_doctor(extract_recipe(merge(given, parse_sets(set_ or [])), recipe), quiet=quiet)
     _print(found, json_, diagnosis_table(found))
     return 1 if found.faults else 0
+
+
+@command(app, "train-encoder")
+def train_encoder(
+    encoder: Annotated[str | None, typer.Option(help="What to fit, e.g. spectrogram or resnet18.")] = None,
+    dataset: Dataset = None,
+    root: Root = None,
+    seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most so many. Default: 30.")] = None,
+    device: Device = None,
+    recipe: Recipe = None,
+    set_: SetTrain = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit an encoder to a corpus's labels with the CCC loss; what is left is a folder of weights for [b]extract[/b].
+
+    From scratch, unless --set options.weights=hub (or a folder). The epoch is chosen on validation; test is never read.
+
+    Example: python cli.py train-encoder --encoder spectrogram --dataset affwild2 --root data/affwild2
+    """
+    from cache.recipe import merge, parse_sets
+    from extract.finetune import run_train_encoder
+    from extract.finetune_recipe import train_encoder_recipe
+    from extract.report import trained_lines
+    from fuse.losses import ccc
+    from fuse.metrics import ccc_va
+
+    given = {"encoder": encoder, "dataset": dataset, "root": root, "seed": seed, "epochs": epochs, "device": device}
+    wanted = train_encoder_recipe(merge(given, parse_sets(set_ or [])), recipe)
+    made = run_train_encoder(wanted, ccc, ccc_va, quiet=quiet)
+    _print(made, json_, *trained_lines(made))
 
 
 @command(app, "train-fusion")

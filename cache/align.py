@@ -137,8 +137,9 @@ def align_labels(annotation: Annotation, timeline: Timeline, recording: str = ""
     """Lay annotation rows onto frames.
 
     Rows without times belong to frames by number: surplus rows are dropped from the tail, frames without a row stay
-    unlabelled, nothing ever shifts. Rows with times are interpolated linearly at each frame's PTS, and a frame is
-    labelled only where the rows around it are. A row is invalid where either value is not a number or is -5.
+    unlabelled, nothing ever shifts but by the annotation's own delay. Rows with times are interpolated linearly at each
+    frame's PTS, and a frame is labelled only where the rows around it are. A row is invalid where either value is not a
+    number or is -5.
 
     Raises DataError for a valid row outside [-1, 1].
     """
@@ -152,14 +153,17 @@ def align_labels(annotation: Annotation, timeline: Timeline, recording: str = ""
             "wanted valence and arousal in [-1, 1], or -5 for an invalid frame",
             hint="map the corpus's range to [-1, 1] first",
         )
-    if annotation.times is None:
+    times = annotation.times
+    if times is None and annotation.delay:
+        va, valid, times = va[: len(timeline)], valid[: len(timeline)], timeline.pts[: len(va)]
+    if times is None:
         rows = min(len(va), len(timeline))
         labelled = np.zeros(len(timeline), bool)
         labelled[:rows] = valid[:rows]
         out = np.zeros((len(timeline), 2), np.float32)
         out[:rows][labelled[:rows]] = va[:rows][labelled[:rows]]
         return Labels(out, labelled)
-    return _timed_labels(np.asarray(annotation.times, np.float64), va, valid, timeline)
+    return _timed_labels(np.asarray(times, np.float64) - annotation.delay, va, valid, timeline)
 
 
 def _timed_labels(

@@ -24,10 +24,16 @@ class LabelStore:
         """Names of the protocols, sorted."""
         return children(self.root / "labels")
 
-    def write(self, protocol: str, labels: dict[str, Labels], partitions: Partitions) -> bool:
-        """Replace a protocol's labels and partitions; returns False where they already were the same."""
+    def write(
+        self, protocol: str, labels: dict[str, Labels], partitions: Partitions, delays: dict[str, float] | None = None
+    ) -> bool:
+        """Replace a protocol's labels and partitions; returns False where they already were the same.
+
+        delays: seconds by which rows were moved earlier, by recording, where they were.
+        """
         folder = self._folder(protocol)
         record = {"protocol": protocol, "partitions": partitions.of, "subjects": partitions.subjects}
+        record |= {"delays": delays} if delays else {}
         if (folder / "zarr.json").is_file() and self._same(protocol, labels, record):
             return False
         with staged(self.root, folder, replace=True) as staging:

@@ -24,7 +24,8 @@ class Recording:
     """One trial of a corpus: where its media lie and whom it shows.
 
     ``id`` is unique in the dataset. ``crops`` is a folder of face crops numbered by video frame (1-based);
-    ``audio`` defaults to the sound inside ``video``. Whatever is ``None`` is absent, which is legal.
+    ``audio`` defaults to the sound inside ``video``. Whatever is ``None`` is absent, which is legal; without ``video``
+    the frames are nominal.
     """
 
     id: str
@@ -38,10 +39,10 @@ class Recording:
     def __post_init__(self) -> None:
         if not self.id:
             raise DataError("a recording has an empty id", hint="give every recording a unique, non-empty id")
-        if self.video is None and self.audio is None:
+        if self.video is None and self.audio is None and self.crops is None:
             raise DataError(
-                f"recording {self.id!r} has neither video nor audio",
-                hint="give it at least one media file: frames need a clock",
+                f"recording {self.id!r} has neither video, audio nor crops",
+                hint="give it at least one of them: frames need a clock",
             )
 
 
@@ -136,12 +137,14 @@ class Aligned:
 class Annotation:
     """Annotation rows as the corpus gives them. va: f64[N,2], (valence, arousal); not yet masked.
 
-    times: f64[N] in seconds, or ``None`` where row i belongs to video frame i (as in Aff-Wild2).
+    times: f64[N] in seconds, or ``None`` where row i belongs to video frame i (as in Aff-Wild2). delay: seconds by
+    which rows lag behind what they describe, where the corpus states it; alignment moves them so much earlier.
     """
 
     va: npt.NDArray[np.float64]
     times: npt.NDArray[np.float64] | None = None
     source: str = ""
+    delay: float = 0.0
 
 
 @dataclass(frozen=True)

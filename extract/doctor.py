@@ -11,7 +11,8 @@ from cache.errors import UsageError
 from cache.progress import progress
 from cache.records import Partitions, Recording
 from extract.datasets import open_dataset
-from extract.examine import READING, Examined, Finding, Severity, examine
+from extract.examine import examine
+from extract.finding import READING, Examined, Finding, Severity
 from extract.recipe import ExtractRecipe
 
 if TYPE_CHECKING:
@@ -52,10 +53,11 @@ def run_doctor(recipe: ExtractRecipe, *, quiet: bool = False) -> Diagnosis:
     seen: list[Examined] = []
     with progress("doctor", len(recordings), quiet=quiet) as step:
         for recording in recordings:
-            seen.append(examine(recording, dataset))
+            seen.append(examine(recording, dataset, recipe.fps))
             step()
     split = dataset.partitions()
-    findings = [f for s in seen for f in s.findings]
+    findings = [Finding("warning", "corpus", "", note) for note in dataset.notes()]
+    findings += [f for s in seen for f in s.findings]
     findings += [*_between(recordings, split), *_labels(seen, split)]
     findings.sort(key=lambda f: (_ORDER[f.severity], f.check, f.recording))
     faults = sum(f.severity == "fault" for f in findings)

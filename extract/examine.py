@@ -3,72 +3,39 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
-from cache.align import align_labels
-from cache.errors import AffuseError
-from cache.records import Annotation, Recording, Timeline
-from extract.clock import nominal_timeline
-from extract.crops import crop_files
+from cache.records import Recording, Timeline
+from extract.clock import crops_timeline, nominal_fps, nominal_timeline
+from extract.crops import crop_files, read_crop
 from extract.datasets import Dataset
+from extract.examine_labels import against_frames, examine_labels
+from extract.finding import READING, Examined
 from extract.media import VideoFile, open_media
+from extract.remarks import remarks
 from extract.sound import Heard, listen
 from extract.transcripts import read_transcript
 
-Severity = Literal["fault", "warning", "note"]
-READING = (AffuseError, OSError, RuntimeError, ValueError)  # what reading a bad file may raise
-_RATES = (1, 2, 4, 5, 10, 12, 12.5, 15, 20, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60)  # frames or rows a second
 _LATE_S = 0.1
 _SILENCE = 1e-4  # of full scale: -80 dB
 _SHORT = 0.9  # sound of less than so much of the picture's length
 
 
-@dataclass(frozen=True)
-class Finding:
-    """fault: it would spoil numbers or the recording is lost; warning: look at it; note: good to know, dealt with."""
-
-    severity: Severity
-    check: str
-    recording: str
-    detail: str
-
-
-@dataclass
-class Examined:
-    """What was seen of one recording. rows, invalid: of its annotation; seconds of its timeline."""
-
-    recording: str
-    findings: list[Finding] = field(default_factory=list)
-    frames: int = 0
-    seconds: float = 0.0
-    rows: int = 0
-    invalid: int = 0
-
-    def add(self, severity: Severity, check: str, detail: str) -> None:
-        """Note a finding of this recording."""
-        self.findings.append(Finding(severity, check, self.recording, detail))
-
-    def failed(self, check: str, error: Exception) -> None:
-        """Note what could not be read, and why, in one line."""
-        self.add("fault", check, " ".join(str(error).split()))
-
-
-def examine(recording: Recording, dataset: Dataset) -> Examined:
-    """Decode and read everything of one recording once."""
+def examine(recording: Recording, dataset: Dataset, fps: float | None = None) -> Examined:
+    """Decode and read everything of one recording once. fps: frames a second where it has no video."""
     seen = Examined(recording.id)
     sound = _sound(recording, seen)
-    timeline = _picture(recording, sound, seen)
+    timeline = _picture(recording, seen) if recording.video else _nominal(recording, sound, fps, seen)
     if timeline is not None:
         seen.frames, seen.seconds = len(timeline), timeline.end - float(timeline.pts[0])
         if sound is not None and recording.video is not None:
             _compare_lengths(timeline, sound, seen)
         if recording.crops is not None:
             _crops(recording, timeline, seen)
-    _annotation(recording, dataset, timeline, seen)
+    examine_labels(recording, dataset, timeline, seen)
     if recording.transcript is not None:
         _transcript(recording.transcript, seen)
     return seen
@@ -105,18 +72,25 @@ def _warnings() -> Iterator[list[str]]:
 
 def _sound(recording: Recording, seen: Examined) -> Heard | None:
     path = recording.audio or recording.video
+    if path is None:
+        seen.add("warning", "no-audio", "crops alone, and no file of sound")
     if path is None or (path == recording.video and not path.is_file()):
         return None  # a missing video is told once, by _picture
     has_sound = path == recording.audio
     try:
         with open_media(path) as container:
             has_sound = has_sound or bool(container.streams.audio)
-        sound = listen(path)
+        with _warnings() as told:
+            sound = listen(path)
     except READING as error:
         if has_sound:
             seen.failed("media", error)
         return None
-    if sound is None:
+    for warned in told:
+        seen.add("warning", "damaged-media", warned)
+    if sound is None and recording.video is None and recording.crops is None:
+        seen.add("fault", "media", f"{path.name} has neither picture nor sound")
+    elif sound is None:
         seen.add("warning", "no-audio", f"{path.name} has no sound")
     elif sound.loudest < _SILENCE:
         seen.add("warning", "silent-audio", f"{path.name} is silent throughout")
@@ -125,22 +99,34 @@ def _sound(recording: Recording, seen: Examined) -> Heard | None:
     return sound
 
 
-def _picture(recording: Recording, sound: Heard | None, seen: Examined) -> Timeline | None:
-    if recording.video is None:
-        if sound is None:
-            return None
-        seen.add("note", "nominal-clock", "no video: its frames are nominal, 25 a second over its sound")
-        return nominal_timeline(sound.start, sound.seconds)
+def _nominal(recording: Recording, sound: Heard | None, fps: float | None, seen: Examined) -> Timeline | None:
+    try:
+        rate = nominal_fps(recording, None, fps)
+        timeline = crops_timeline(recording.crops, rate) if recording.crops else None
+    except READING as error:
+        seen.failed("crops", error)
+        return None
+    if timeline is None and sound is not None:
+        timeline = nominal_timeline(sound.start, sound.seconds, rate)
+    if timeline is not None:
+        _remarks({"clock": "nominal", "fps": rate, "over": "crops" if recording.crops else "sound"}, timeline, seen)
+    return timeline
+
+
+def _remarks(info: dict[str, Any], timeline: Timeline, seen: Examined) -> None:
+    harmless = {"frame-times", "nominal-clock"} if info.get("over") != "crops" else {"frame-times"}
+    for check, told in remarks(info, timeline).items():
+        seen.add("note" if check in harmless else "warning", check, told)
+
+
+def _picture(recording: Recording, seen: Examined) -> Timeline | None:
     video = VideoFile(recording.video)
     try:
         timeline = video.read_times()
     except READING as error:
         seen.failed("media", error)
         return None
-    if video.info["damaged_packets"]:
-        seen.add("warning", "damaged-media", f"{video.info['damaged_packets']} damaged packets are skipped")
-    if video.info["repaired_times"]:
-        seen.add("note", "frame-times", f"{video.info['repaired_times']} frame times do not increase")
+    _remarks(video.info, timeline, seen)
     if timeline.pts[0] > _LATE_S:
         seen.add("note", "late-start", f"picture starts at {timeline.pts[0]:.2f} s")
     _steadiness(timeline, seen)
@@ -165,65 +151,24 @@ def _compare_lengths(timeline: Timeline, sound: Heard, seen: Examined) -> None:
 
 def _crops(recording: Recording, timeline: Timeline, seen: Examined) -> None:
     try:
-        numbers = sorted(crop_files(recording.crops)) if recording.crops else []
+        files = crop_files(recording.crops) if recording.crops else {}
     except READING as error:
         seen.failed("crops", error)
         return
-    inside = sum(0 <= n < len(timeline) for n in numbers)
-    if numbers and numbers[0] < 0:
-        seen.add("fault", "crops", "crops are numbered from 0; wanted from 1, the first frame")
+    numbers, unreadable = sorted(files), [told for path in files.values() if (told := _unreadable(path))]
+    if unreadable:
+        more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
+        seen.add("fault", "crops", f"{unreadable[0]}{more}")
+    inside = sum(n < len(timeline) for n in numbers)
     if numbers and numbers[-1] + 1 > len(timeline):
-        _against_frames("crops", numbers[-1] + 1, timeline, seen)
+        against_frames("crops", numbers[-1] + 1, timeline, seen)
     if inside < len(timeline) / 2:
         seen.add("warning", "few-faces", f"{len(timeline) - inside} of {len(timeline)} frames have no crop")
 
 
-def _annotation(recording: Recording, dataset: Dataset, timeline: Timeline | None, seen: Examined) -> None:
+def _unreadable(path: Path) -> str:
     try:
-        annotation = dataset.annotation(recording)
-        if annotation is None:
-            return
-        valid = np.isfinite(annotation.va).all(axis=1) & (annotation.va != -5).all(axis=1)
-        seen.rows, seen.invalid = len(valid), int((~valid).sum())
-        if not valid.any():
-            seen.add("warning", "no-valid-label", f"none of {len(valid)} annotation rows is valid")
-        if timeline is None:
-            return
-        labelled = align_labels(annotation, timeline, recording.id).labelled
+        read_crop(path)
+        return ""
     except READING as error:
-        seen.failed("annotation", error)
-        return
-    if annotation.times is None:
-        _against_frames("label rows", len(annotation.va), timeline, seen)
-    else:
-        _against_clock(annotation, timeline, bool(labelled.any()), seen)
-
-
-def _against_frames(what: str, rows: int, timeline: Timeline, seen: Examined) -> None:
-    """Rows by frame number: one more or fewer is usual, since counts come from headers."""
-    surplus = rows - len(timeline)
-    if surplus:
-        told = f"{rows} {what} for {len(timeline)} frames{_as_if(rows, timeline)}"
-        seen.add("note" if abs(surplus) == 1 else "fault", what.replace(" ", "-"), told)
-
-
-def _as_if(rows: int, timeline: Timeline) -> str:
-    """Names the rate that so many rows would fit, where it is a common one and not the video's."""
-    seconds = timeline.end - float(timeline.pts[0])
-    have = len(timeline) / seconds
-    rate = min(_RATES, key=lambda r: abs(r * seconds - rows))
-    fits = abs(rate * seconds - rows) <= max(1, 0.005 * rows)
-    return f": as many as at {rate:g} fps, the video has {have:.4g}" if fits and abs(rate / have - 1) > 0.01 else ""
-
-
-def _against_clock(annotation: Annotation, timeline: Timeline, any_labelled: bool, seen: Examined) -> None:
-    """Labels by time: they end about where the recording does."""
-    last, end = float(annotation.times[-1]) if annotation.times is not None else 0.0, timeline.end
-    if last > 100 * end:
-        seen.add("fault", "label-times", f"labels end at {last:g} s, media at {end:.1f} s: are these milliseconds?")
-    elif not any_labelled and seen.invalid < seen.rows:
-        seen.add("fault", "label-times", "no frame is shown while there are labels")
-    elif last > end + max(1.0, 0.01 * end):
-        seen.add("fault", "label-times", f"labels end at {last:.1f} s, media at {end:.1f} s")
-    elif last < end / 2:
-        seen.add("warning", "label-times", f"labels end at {last:.1f} s, media at {end:.1f} s")
+        return " ".join(str(error).split())

@@ -20,6 +20,7 @@ def index_labels(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list
     labels: dict[str, Labels] = {}
     notes: list[str] = []
     failures: list[Failure] = []
+    delays: dict[str, float] = {}
     for recording in dataset.recordings():
         if cache.timelines.info(recording.id) is None:
             continue
@@ -29,13 +30,24 @@ def index_labels(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list
                 timeline = cache.timelines.read(recording.id)
                 _check_whole(recording.id, annotation, timeline, cache)
                 labels[recording.id] = align_labels(annotation, timeline, recording.id)
-                notes += _surplus(recording.id, annotation, timeline)
+                delays |= {recording.id: annotation.delay} if annotation.delay else {}
+                if len(annotation.va) and not labels[recording.id].labelled.any():
+                    notes.append(f"{recording.id}: none of {len(annotation.va)} annotation rows labels a frame")
+                notes += _surplus(recording.id, annotation, timeline, cache)
         except Exception as error:
             failures.append(failure(recording.id, "labels", error))
     partitions = dataset.partitions()
     if labels or partitions.of:
-        cache.labels.write(dataset.protocol, labels, partitions)
-    return notes, failures
+        cache.labels.write(dataset.protocol, labels, partitions, delays)
+    return [*notes, *_moved(delays)], failures
+
+
+def _moved(delays: dict[str, float]) -> list[str]:
+    if not delays:
+        return []
+    low, high = min(delays.values()), max(delays.values())
+    by = f"{low:g} s" if low == high else f"{low:g} to {high:g} s"
+    return [f"labels of {len(delays)} recordings are moved {by} earlier, as the corpus says (delay)"]
 
 
 def _check_whole(recording: str, annotation: Annotation, timeline: Timeline, cache: FeatureCache) -> None:
@@ -63,10 +75,13 @@ def check_same_corpus(dataset: Dataset, cache: FeatureCache) -> None:
         )
 
 
-def _surplus(recording: str, annotation: Annotation, timeline: Timeline) -> list[str]:
+def _surplus(recording: str, annotation: Annotation, timeline: Timeline, cache: FeatureCache) -> list[str]:
     surplus = len(annotation.va) - len(timeline)
     if annotation.times is not None or not surplus:
         return []
     what = f"dropped {surplus} from the tail" if surplus > 0 else f"left {-surplus} at the end unlabelled"
+    over_crops = (cache.timelines.info(recording) or {}).get("over") == "crops"
+    if surplus > 0 and over_crops:
+        return [f"{recording}: {len(annotation.va)} annotation rows, face crops up to frame {len(timeline)}; {what}"]
     doubt = "" if abs(surplus) <= _USUAL_SURPLUS else "; check that these labels belong to this video"
     return [f"{recording}: {len(annotation.va)} annotation rows for {len(timeline)} frames; {what}{doubt}"]

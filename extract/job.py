@@ -8,7 +8,7 @@ made and are aligned and committed block by block: memory does not grow with the
 import math
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +17,12 @@ from cache.errors import DataError
 from cache.records import Recording, Timeline
 from cache.store import FeatureCache
 from extract.blocks import FrameBlock
-from extract.clock import nominal_timeline
-from extract.crops import crop_blocks
-from extract.media import DECODER, VideoFile
+from extract.clock import crops_timeline, nominal_fps, nominal_timeline
+from extract.crops import crop_blocks, surplus_crops
+from extract.media import DECODER, VideoFile, decoder
 from extract.outcome import Outcome
 from extract.prefetch import prefetched, within
+from extract.remarks import remarks
 from extract.sound import listen, sound_at
 from extract.source import check_unchanged, identity, sound_file, source_of
 from extract.spool import TrackSpool
@@ -36,6 +37,7 @@ class _Work:
     recording: Recording
     cache: FeatureCache
     until: float
+    fps: float | None
     outcome: Outcome = field(default_factory=Outcome)
 
     def noting(self, stage: str) -> Any:
@@ -44,20 +46,26 @@ class _Work:
 
 
 def extract_recording(
-    recording: Recording, streams: list[Stream], cache: FeatureCache, deadline_s: float = math.inf
+    recording: Recording,
+    streams: list[Stream],
+    cache: FeatureCache,
+    deadline_s: float = math.inf,
+    fps: float | None = None,
 ) -> Outcome:
     """Commit the timeline of one recording and these streams of it, each as soon as it is made.
 
+    fps: frames a second where it has no video; see ``nominal_fps``.
+
     A file that cannot be read costs the streams that need it, no others; without frame times there is nothing.
     """
-    work = _Work(recording, cache, time.monotonic() + deadline_s)
+    work = _Work(recording, cache, time.monotonic() + deadline_s, fps)
     with work.noting("media"):
         check_unchanged(recording, cache)
     if work.outcome.failures:
         return work.outcome
     with work.noting("media"):
         _see(work, [s for s in streams if s.spec.modality == "visual"])
-        work.outcome.remarks += _remarks(recording.id, cache)
+        work.outcome.remarks += _remarks(recording, cache)
     if cache.timelines.info(recording.id) is None:
         return work.outcome
     timeline = cache.timelines.read(recording.id)  # it may be there although the pictures are not
@@ -74,23 +82,19 @@ def _see(work: _Work, visual: list[Stream]) -> None:
     """The timeline and the visual streams, from one decode."""
     recording, cache = work.recording, work.cache
     known = cache.timelines.info(recording.id) is not None
-    if recording.video is None and recording.crops is not None:
-        raise DataError(f"recording {recording.id!r} has crops but no video", hint="crops need its frame times")
     if recording.video is None:
-        _clock_of_sound(work)
-        blocks: Iterable[FrameBlock] = []
+        _nominal_clock(work)
     elif recording.crops or not visual:
         if not known:
             video = VideoFile(recording.video)
             video.read_times()
             _write_timeline(work, video)
-        timeline = cache.timelines.read(recording.id)
-        blocks = crop_blocks(recording.crops, timeline) if recording.crops and visual else []
     else:
-        film = VideoFile(recording.video)
+        film = VideoFile(recording.video, visual[0].decode)
         _look(work, visual, film.blocks(), film)
         return
-    _look(work, visual, blocks, None)
+    timeline = cache.timelines.read(recording.id)
+    _look(work, visual, crop_blocks(recording.crops, timeline) if recording.crops and visual else [], None)
 
 
 def _look(work: _Work, visual: list[Stream], blocks: Iterable[FrameBlock], film: VideoFile | None) -> None:
@@ -116,9 +120,9 @@ def _look(work: _Work, visual: list[Stream], blocks: Iterable[FrameBlock], film:
 
 def _hear(work: _Work, audio: list[Stream], timeline: Timeline) -> None:
     """The audio streams, from one decode; an encoder that fails costs its own stream."""
-    if not audio:
-        return
-    with sound_at(sound_file(work.recording), {s.encoder.rate for s in audio}, work.cache.root) as sounds:
+    path = sound_file(work.recording)
+    rates = {s.encoder.rate for s in audio}
+    with sound_at(path, rates, work.cache.root) if path and audio else nullcontext({}) as sounds:
         for stream in audio:
             sound = sounds.get(stream.encoder.rate)
             with work.noting("audio"):
@@ -150,25 +154,33 @@ def _commit(work: _Work, stream: Stream, rows: TrackSpool, timeline: Timeline) -
 
 
 def _write_timeline(work: _Work, video: VideoFile) -> None:
-    about = {"clock": "container", "decoder": DECODER, "source": identity(video.path), **video.info}
+    about = {"clock": "container", "decoder": decoder(video.decode), "source": identity(video.path), **video.info}
     work.cache.timelines.write(work.recording.id, video.timeline, about)
 
 
-def _clock_of_sound(work: _Work) -> None:
-    """A recording without video gets nominal frames over its sound, and its timeline says so."""
-    path = sound_file(work.recording)
-    heard = listen(path)
-    if heard is None:
-        raise DataError(f"{path} has neither picture nor sound")
-    about = {"clock": "nominal", "decoder": DECODER, "source": identity(path)}
-    work.cache.timelines.write(work.recording.id, nominal_timeline(heard.start, heard.seconds), about)
+def _nominal_clock(work: _Work) -> None:
+    """Frames of a recording without video: by the numbers of its crops, or over its sound. Its timeline says so."""
+    recording, known = work.recording, work.cache.timelines.info(work.recording.id)
+    if known is not None and known["clock"] != "nominal":
+        return  # the frames of a video that is gone since
+    fps = nominal_fps(recording, known, work.fps)
+    about = {"clock": "nominal", "fps": fps, "decoder": DECODER}
+    if recording.crops is not None:
+        timeline = crops_timeline(recording.crops, fps)
+        about |= {"over": "crops", "source": identity(recording.crops)}
+    else:
+        heard = listen(recording.audio)
+        if heard is None:
+            raise DataError(f"{recording.audio} has neither picture nor sound")
+        timeline = nominal_timeline(heard.start, heard.seconds, fps)
+        about |= {"over": "sound", "source": identity(recording.audio)}
+    work.cache.timelines.write(recording.id, timeline, about)
 
 
-def _remarks(recording: str, cache: FeatureCache) -> list[str]:
-    info = cache.timelines.info(recording) or {}
-    remarks = {
-        "damaged_packets": "damaged packets were skipped",
-        "repaired_times": f"frame times did not increase and were moved, by up to {info.get('moved_s', 0)} s",
-    }
-    found = [f"{recording}: {info[k]} {what}" for k, what in remarks.items() if info.get(k)]
-    return found + ([f"{recording}: no video, so its frames are nominal"] if info.get("clock") == "nominal" else [])
+def _remarks(recording: Recording, cache: FeatureCache) -> list[str]:
+    info, timeline = cache.timelines.info(recording.id), cache.timelines.read(recording.id)
+    told = [*remarks(info or {}, timeline).values()]
+    surplus = surplus_crops(recording.crops, timeline) if recording.crops else []
+    if surplus:
+        told.append(f"crops up to number {surplus[-1]} for {len(timeline)} frames: {len(surplus)} are of no frame")
+    return [f"{recording.id}: {text}" for text in told]

@@ -5,6 +5,9 @@ but not believed: decoding decides. Of several video streams the largest is take
 frames whose time does not increase are kept and nudged by a microsecond so that frame numbers stay what they are.
 """
 
+import heapq
+import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +16,10 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.stream import Disposition
 
-from cache.errors import DataError, MissingData
+from cache.errors import DataError, MissingData, UsageError
 from cache.records import Timeline
 from extract.blocks import FrameBlock
 
@@ -23,18 +27,43 @@ DECODER = "pyav-2"  # part of every fingerprint: raise it when the same file wou
 FRAMES_AT_ONCE = 64
 _NUDGE_S = 1e-6
 _DAMAGED_AT_MOST = 10_000  # a demuxer that fails for ever must not hold the run
+_CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # hours, minutes, seconds
+_REORDERED_AT_MOST = 16  # frames between which H.264 may change the order
+_WITH_LENGTHS = ("matroska", "mov", "avi", "flv", "asf", "wav", "flac", "gif")  # formats whose headers say how long
 _BACK_AT_MOST_S = 1.0  # frame times that fall back further are another file's, joined on without new times
 
 
-def open_media(path: Path) -> "av.container.InputContainer":
+def decoder(decode: str) -> str:
+    """What stands in fingerprints: the version of decoding here, and where it is done if not on the CPU."""
+    return DECODER if decode == "cpu" else f"{DECODER}+{decode}"
+
+
+def hardware_decoder(name: str) -> HWAccel | None:
+    """How PyAV is asked to decode on ``cuda``, ``qsv``, ...; None for ``cpu``. Raises UsageError for what is not there.
+
+    There is no silent way back to the CPU: frames of another decoder may differ by a level, so it is in fingerprints.
+    """
+    if name == "cpu":
+        return None
+    known = hwdevices_available()
+    if name not in known:
+        raise UsageError(f"decode = {name!r} is none that PyAV was built with", hint=f"use cpu, {', '.join(known)}")
+    return HWAccel(device_type=name, allow_software_fallback=False)
+
+
+def open_media(path: Path, decode: str = "cpu") -> "av.container.InputContainer":
     """Open a media file. Raises MissingData or DataError with the cause on one line."""
+    if not path.is_file():  # a pipe would be waited for, a name such as http:x fetched
+        if path.exists():
+            raise DataError(f"{path} cannot be opened as media: it is not a file")
+        raise MissingData(f"no media file at {path}", hint="unpack it there, or take it out of the corpus")
     try:
-        return av.open(str(path), mode="r")
-    except FileNotFoundError as error:
-        raise MissingData(f"no media file at {path}") from error
-    except (av.FFmpegError, UnicodeDecodeError, IsADirectoryError) as error:
-        size = path.stat().st_size if path.is_file() else 0
-        cause = "the file is empty" if path.is_file() and not size else _cause(error)
+        return av.open(str(path.absolute()), mode="r", hwaccel=hardware_decoder(decode))
+    except (av.FFmpegError, UnicodeDecodeError, RuntimeError) as error:
+        if decode != "cpu":
+            told = f"{path} cannot be decoded on {decode}: {_cause(error)}"
+            raise DataError(told, hint="decode on the CPU: --set decode=cpu") from error
+        cause = _cause(error) if path.stat().st_size else "the file is empty"
         raise DataError(f"{path} cannot be opened as media: {cause}") from error
 
 
@@ -69,12 +98,13 @@ def _cause(error: Exception) -> str:
 class VideoFile:
     """The largest video stream of a file. ``timeline`` and ``info`` are complete once it was read to the end."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, decode: str = "cpu") -> None:
+        self.path, self.decode = path, decode
         self.info: dict[str, Any] = {}
         self._pts: list[float] = []
         self._end = 0.0
         self._moved = 0.0
+        self._untimed = 0
 
     @property
     def timeline(self) -> Timeline:
@@ -102,18 +132,27 @@ class VideoFile:
         yield FrameBlock(waiting, _spans(edges))
 
     def _frames(self) -> Iterator["av.VideoFrame"]:
-        with open_media(self.path) as container:
+        with open_media(self.path, self.decode) as container:
             stream = self._largest(container)
             stream.thread_type = "AUTO"
             fps = float(stream.average_rate) if stream.average_rate else 0.0
             self.info = {"stream": stream.index, "codec": stream.codec_context.name, "fps": fps}
-            repaired, damage = 0, Damage()
-            for frame in decode(container, stream, damage):
+            claimed = claimed_s(container, stream)
+            repaired, spoilt, damage = 0, 0, Damage()
+            frames = decode(container, stream, damage)
+            for frame in _times_in_order(frames) if container.format.name == "avi" else frames:
                 repaired += self._note_time(frame)
+                spoilt += frame.is_corrupt
                 yield frame
         if not self._pts:
             raise DataError(f"{self.path}: no frame could be decoded ({damage.packets} damaged packets)")
+        if 2 * self._untimed > len(self._pts) > 1:
+            raise DataError(
+                f"{self.path}: {self._untimed} of {len(self._pts)} frames carry no time",
+                hint="put it into a container at its frame rate: ffmpeg -r RATE -i FILE -c copy FILE.mkv",
+            )
         self.info |= {"repaired_times": repaired, "damaged_packets": damage.packets}
+        self.info |= {"damaged_frames": spoilt, "claimed_s": claimed}
         if repaired:
             self.info["moved_s"] = round(self._moved, 6)
 
@@ -128,6 +167,7 @@ class VideoFile:
     def _note_time(self, frame: "av.VideoFrame") -> bool:
         time = _shown_at(frame)
         last = self._pts[-1] if self._pts else -np.inf
+        self._untimed += time is None
         late = time is None or time <= last
         if time is not None and last - time > _BACK_AT_MOST_S:
             raise DataError(
@@ -140,6 +180,46 @@ class VideoFile:
         if frame.duration and frame.time_base:
             self._end = self._pts[-1] + float(frame.duration * frame.time_base)
         return bool(late)
+
+
+def claimed_s(container: "av.container.InputContainer", stream: Any) -> float:
+    """When a stream ends by what headers say, in seconds; 0 where they say nothing or FFmpeg only guesses."""
+    said = [0.0]
+    if container.format.name.split(",")[0] not in _WITH_LENGTHS:
+        return 0.0
+    if stream.duration and stream.time_base:
+        said.append(float(stream.duration * stream.time_base))
+    elif tag := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # Matroska's
+        said.append(3600 * float(tag[1]) + 60 * float(tag[2]) + float(tag[3]))
+    elif container.duration and len(container.streams) == 1:
+        said.append(container.duration / av.time_base)
+    if stream.type == "video" and stream.frames and stream.average_rate:
+        said.append(float(stream.frames / stream.average_rate))
+    return round(max(said), 3)
+
+
+def looks_cut(claimed: float, end: float) -> bool:
+    """Whether a stream that ends at ``end`` seconds ends too early for what its header claims."""
+    return claimed > 1.05 * end + 0.2
+
+
+def _times_in_order(frames: Iterator["av.VideoFrame"]) -> Iterator["av.VideoFrame"]:
+    """AVI has no times of presentation, and some codecs come with those of other frames: the i-th gets the i-th."""
+    waiting: deque[av.VideoFrame] = deque()
+    times: list[int] = []
+    for frame in frames:
+        waiting.append(frame)
+        if frame.pts is not None:
+            heapq.heappush(times, frame.pts)
+        if len(waiting) > _REORDERED_AT_MOST:
+            yield _retimed(waiting.popleft(), times)
+    yield from (_retimed(frame, times) for frame in waiting)
+
+
+def _retimed(frame: "av.VideoFrame", times: list[int]) -> "av.VideoFrame":
+    if frame.pts is not None:
+        frame.pts = heapq.heappop(times)
+    return frame
 
 
 def _shown_at(frame: "av.VideoFrame") -> float | None:

@@ -8,21 +8,32 @@ from dataclasses import dataclass, field
 from cache.errors import AffuseError, CacheError
 
 log = logging.getLogger("affuse")
+_TODO = {  # by stage, where an error itself does not say
+    "media": "play the file, get it anew or re-encode it, then run the same command again",
+    "audio": "play the file, get it anew or re-encode its sound, then run the same command again",
+    "transcript": "mend or remove the transcript, then run the same command again",
+    "labels": "mend the annotation, then: python cli.py index --dataset NAME --root DIR",
+}
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be done of a recording: at which stage (media, audio, transcript, labels), and why."""
+    """What could not be done of a recording: at which stage (media, audio, transcript, labels), why, and what to do."""
 
     recording: str
     stage: str
     cause: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.recording.split())}, {self.stage}: {self.cause}; {self.hint}"
 
 
 def failure(recording: str, stage: str, error: Exception) -> Failure:
     """What an error means for a user, on one line."""
-    told = str(error) if isinstance(error, AffuseError) else f"{type(error).__name__}: {error}"
-    return Failure(recording, stage, " ".join(told.split()))
+    told = error.message if isinstance(error, AffuseError) else f"{type(error).__name__}: {error}"
+    hint = (error.hint if isinstance(error, AffuseError) else "") or _TODO[stage]
+    return Failure(recording, stage, " ".join(told.split()), " ".join(hint.split()))
 
 
 @dataclass

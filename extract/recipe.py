@@ -8,9 +8,11 @@ from cache.errors import ConfigError, UsageError
 from cache.find import CACHES
 from cache.recipe import build, find_recipe, merge
 from cache.records import MODALITIES
+from cache.registry import load_plugin
 from extract.encoders import ENCODERS
 from extract.naming import Asked, parse, parse_all
 
+_FPS_AT_MOST = 1000
 SHIPPED = Path(__file__).parent / "recipes"
 
 
@@ -21,7 +23,10 @@ class ExtractRecipe:
     ``encoders`` holds options by the name of an encoder or, over those, of a stream; ``@`` in a stream is over both.
 
     ``dataset_options`` are the corpus's own, e.g. ``label_range``; the dataset's ``Config`` names them. A recording
-    that takes longer than ``deadline_s`` seconds is given up.
+    that takes longer than ``deadline_s`` seconds is given up. ``decode``: ``cpu``, or the hardware that decodes the
+    video (``cuda``, ``qsv``, ... as PyAV offers), which is in the fingerprint of visual streams. ``fps``: frames a
+    second of recordings without video (sound alone: 25 where it is None; crops alone need it). ``plugins``: Python
+    files that register a dataset or an encoder of one's own.
     """
 
     dataset: str
@@ -35,7 +40,14 @@ class ExtractRecipe:
     align: Literal["overlap", "linear", "nearest"] = "overlap"
     dtype: Literal["float16", "float32"] = "float16"
     device: str = "auto"
+    decode: str = "cpu"
     deadline_s: float = 6 * 3600.0
+    fps: float | None = None
+    plugins: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not 0 < self.fps <= _FPS_AT_MOST:
+            raise ConfigError(f"fps is {self.fps:g}; wanted frames a second, above 0 and up to {_FPS_AT_MOST}")
 
 
 def extract_recipe(given: dict[str, Any], recipe: Path | None = None) -> ExtractRecipe:
@@ -49,6 +61,8 @@ def extract_recipe(given: dict[str, Any], recipe: Path | None = None) -> Extract
     if not name:
         raise UsageError("no dataset is named", hint="give --dataset NAME; python cli.py list datasets")
     data = merge({"root": Path("data") / name, "cache": CACHES / name}, data)
+    for plugin in data.get("plugins", ()):
+        load_plugin(Path(plugin))
     asked = _asked(data)
     tables = {*ENCODERS.names(), *(a.stream for a in asked)}
     options = {k: v for k, v in data.items() if k in tables}

@@ -1,5 +1,6 @@
 """The outcome of an extraction in a few lines."""
 
+from extract.finetune import TrainedEncoder
 from extract.run import ExtractResult
 
 
@@ -11,5 +12,15 @@ def extract_lines(result: ExtractResult) -> list[str]:
     lines += [f"note: {n}" for n in result.notes]
     if result.failures:
         lines.append(f"{len(result.failures)} failures, also listed in {result.cache}/failures.csv:")
-        lines += [f"  {f.recording}, {f.stage}: {f.cause}" for f in result.failures]
+        lines += [f"  {f}" for f in result.failures]
     return lines
+
+
+def trained_lines(made: TrainedEncoder) -> list[str]:
+    """Scores on validation, where the weights are, and how to use them."""
+    counts = ", ".join(f"{n:,} of {p}" for p, n in made.examples.items())
+    return [
+        f"{made.encoder}: validation CCC {made.mean:.3f} (valence {made.valence:.3f}, arousal {made.arousal:.3f})",
+        f"at epoch {made.epoch}, on single frames; {counts} examples, {made.seconds:.0f} s",
+        f"weights in {made.folder}; use them: python cli.py extract --set {made.encoder}.weights={made.folder} ...",
+    ]

@@ -9,17 +9,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cache.commit import claim
-from cache.errors import UsageError
+from cache.errors import DataError, UsageError
 from cache.ids import folder_of
 from cache.progress import progress
 from cache.records import MODALITIES, Recording
 from cache.store import FeatureCache
-from extract.datasets import open_dataset
+from extract.clock import nominal_fps
+from extract.datasets import Dataset, open_dataset
 from extract.index import check_same_corpus, index_labels
 from extract.job import extract_recording
-from extract.outcome import Failure, Outcome
+from extract.media import hardware_decoder
+from extract.outcome import Failure, Outcome, failure
 from extract.plan import Job, plan
 from extract.recipe import ExtractRecipe, options_of
+from extract.sizes import bytes_needed, check_room, size_of
 from extract.source import changed_source
 from extract.streams import Stream, Wanted, declare, want
 
@@ -44,6 +47,30 @@ class ExtractResult:
 def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     """Extract what is missing. Raises on wrong recipes, roots and weights; single bad recordings are reported."""
     start = time.monotonic()
+    dataset, recordings, wanted = prepare(recipe)
+    cache = FeatureCache.create(recipe.cache, recipe.dataset)
+    check_same_corpus(dataset, cache)
+    streams = {s.spec.key: s for s in (declare(cache, w, recipe.device) for w in wanted)}
+    jobs, kept = plan(recordings, streams, cache.has)
+    _check_room(jobs, streams, cache, recipe.dtype)
+    outcomes, alike = _run_jobs(jobs, streams, cache, recipe, fresh=not kept, quiet=quiet)
+    notes, label_failures = index_labels(dataset, cache)
+    notes = [*dataset.notes(), *_notes(recordings, outcomes, streams), *notes]
+    if recipe.fps and all(r.video for r in recordings):
+        notes.append(f"every recording has a video, whose own frame times are used: --fps {recipe.fps:g} does nothing")
+    failures = [f for o in outcomes.values() for f in o.failures] + label_failures
+    failures += [*_changed(recordings, streams, outcomes, cache), *_other_rates(recordings, outcomes, cache, recipe)]
+    _save_failures(cache.root / "failures.csv", failures)
+    if alike:
+        raise UsageError(f"the first {_ALIKE} recordings all failed: {failures[0].cause}", hint=failures[0].hint)
+    made = sum(len(o.made) for o in outcomes.values())
+    seconds = round(time.monotonic() - start, 2)
+    return ExtractResult(str(cache.root), [*streams], len(recordings), made, kept, seconds, notes, failures)
+
+
+def prepare(recipe: ExtractRecipe) -> tuple[Dataset, list[Recording], list[Wanted]]:
+    """The corpus, its recordings, and the streams that are asked for. Raises on wrong recipes, roots and weights."""
+    hardware_decoder(recipe.decode)
     dataset = open_dataset(recipe.dataset, recipe.root, recipe.dataset_options)
     recordings = dataset.recordings()
     if not recordings:
@@ -51,31 +78,25 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     wanted = list(_wanted(recipe))
     if not wanted:
         raise UsageError("no stream is asked for", hint="name one with --visual, --audio or --text")
-    cache = FeatureCache.create(recipe.cache, recipe.dataset)
-    check_same_corpus(dataset, cache)
-    streams = {s.spec.key: s for s in (declare(cache, w, recipe.device) for w in wanted)}
-    jobs, kept = plan(recordings, streams, cache.has)
-    outcomes, alike = _run_jobs(jobs, streams, cache, recipe.deadline_s, fresh=not kept, quiet=quiet)
-    notes, label_failures = index_labels(dataset, cache)
-    notes = [*_notes(recordings, outcomes, streams), *notes]
-    failures = [f for o in outcomes.values() for f in o.failures] + label_failures
-    failures += _changed(recordings, streams, outcomes, cache)
-    _save_failures(cache.root / "failures.csv", failures)
-    if alike:
-        raise UsageError(f"the first {_ALIKE} recordings all failed: {failures[0].cause}")
-    made = sum(len(o.made) for o in outcomes.values())
-    seconds = round(time.monotonic() - start, 2)
-    return ExtractResult(str(cache.root), [*streams], len(recordings), made, kept, seconds, notes, failures)
+    return dataset, recordings, wanted
+
+
+def _check_room(jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, dtype: str) -> None:
+    """Raises CacheError where the disk will not hold what the jobs will write."""
+    sizes = {j.recording.id: size for j in jobs if (size := size_of(j.recording, cache)) is not None}
+    specs = {key: stream.spec for key, stream in streams.items()}
+    check_room(bytes_needed(jobs, specs, sizes, dtype), cache.root)
 
 
 def _wanted(recipe: ExtractRecipe) -> Iterable[Wanted]:
     for modality in MODALITIES:
         for text in getattr(recipe, modality):
-            yield want(text, modality, options_of(recipe, text), align=recipe.align, dtype=recipe.dtype)
+            options = options_of(recipe, text)
+            yield want(text, modality, options, align=recipe.align, dtype=recipe.dtype, decode=recipe.decode)
 
 
 def _run_jobs(
-    jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, deadline_s: float, *, fresh: bool, quiet: bool
+    jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, recipe: ExtractRecipe, *, fresh: bool, quiet: bool
 ) -> tuple[dict[str, Outcome], bool]:
     """What became of each recording, and whether a fresh run was stopped because its first ones all failed alike.
 
@@ -89,10 +110,12 @@ def _run_jobs(
                     if not mine:
                         continue
                     left = [streams[k] for k in job.keys if not cache.has(k, job.recording.id)]
-                    made = extract_recording(job.recording, left, cache, deadline_s) if left else Outcome()
+                    made = Outcome()
+                    if left:
+                        made = extract_recording(job.recording, left, cache, recipe.deadline_s, recipe.fps)
                     outcomes[job.recording.id] = made
                 for failure in outcomes[job.recording.id].failures:
-                    log.warning("%s: %s", failure.recording, failure.cause)
+                    log.warning("%s", failure)
                 step()
                 if fresh and len(outcomes) == _ALIKE and _failed_alike(outcomes):
                     return outcomes, True
@@ -123,6 +146,20 @@ def _changed(
     return [failure for failure in found if failure]
 
 
+def _other_rates(
+    recordings: list[Recording], outcomes: dict[str, Outcome], cache: FeatureCache, recipe: ExtractRecipe
+) -> list[Failure]:
+    """Recordings with nothing left to do whose nominal frames are of another rate than this run's."""
+    found = []
+    for recording in recordings if recipe.fps else ():
+        if recording.video is None and recording.id not in outcomes:
+            try:
+                nominal_fps(recording, cache.timelines.info(recording.id), recipe.fps)
+            except DataError as error:
+                found.append(failure(recording.id, "media", error))
+    return found
+
+
 def _notes(recordings: list[Recording], outcomes: dict[str, Outcome], streams: dict[str, Stream]) -> list[str]:
     """Remarks on media, what is absent throughout, and whether faces and whole frames are mixed."""
     notes = [remark for outcome in outcomes.values() for remark in outcome.remarks]
@@ -141,6 +178,6 @@ def _save_failures(path: Path, failures: list[Failure]) -> None:
     path.unlink(missing_ok=True)
     if failures:
         with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["recording", "stage", "cause"])
+            writer = csv.DictWriter(file, ["recording", "stage", "cause", "hint"])
             writer.writeheader()
             writer.writerows(asdict(f) for f in failures)

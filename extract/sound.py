@@ -16,7 +16,7 @@ import numpy as np
 
 from cache.errors import DataError
 from extract.blocks import Samples, Waveform
-from extract.media import Damage, decode, open_media
+from extract.media import Damage, claimed_s, decode, looks_cut, open_media
 from extract.prefetch import prefetched
 from extract.spool import Spool
 
@@ -45,6 +45,7 @@ class SoundFile:
             stream = container.streams.best("audio")
             if stream is None:
                 return
+            claimed = claimed_s(container, stream)
             for frame in decode(container, stream, damage):
                 if not self.rate:
                     self.start, self.rate = frame.time or 0.0, frame.sample_rate
@@ -56,6 +57,14 @@ class SoundFile:
                     yield piece
         if not have and damage.packets:
             raise DataError(f"{self.path}: no sound could be decoded ({damage.packets} damaged packets)")
+        end = self.start + have / self.rate if have else math.inf
+        if looks_cut(claimed, end):
+            log.warning(
+                "%s: its header says %.1f s of sound, it ends at %.1f s: is the file cut off?",
+                self.path.name,
+                claimed,
+                end,
+            )
         if damage.packets:
             log.warning("%s: %d damaged packets of sound were skipped", self.path.name, damage.packets)
 

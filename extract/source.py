@@ -9,12 +9,9 @@ from cache.store import FeatureCache
 from extract.outcome import Failure
 
 
-def sound_file(recording: Recording) -> Path:
-    """The file its sound is in. Raises DataError where it has no media."""
-    path = recording.audio or recording.video
-    if path is None:
-        raise DataError(f"recording {recording.id!r} has no media")
-    return path
+def sound_file(recording: Recording) -> Path | None:
+    """The file its sound is in; None for crops alone."""
+    return recording.audio or recording.video
 
 
 def identity(path: Path) -> dict[str, Any]:
@@ -27,11 +24,14 @@ def check_unchanged(recording: Recording, cache: FeatureCache) -> None:
     known = cache.timelines.info(recording.id)
     if known is None:
         return
-    source, now = known["source"], identity(recording.video or sound_file(recording))
+    clock = recording.video or (recording.audio if recording.crops is None else None)
+    source, now = known["source"], identity(clock) if clock else {"bytes": None}
     if now["bytes"] not in (None, source["bytes"]):
+        had = f"read from {source['name']} with {source['bytes']}"
+        if source["bytes"] is None:
+            had = f"laid at {known['fps']:g} a second over the crops in {source['name']}"
         raise DataError(
-            f"{now['name']} has {now['bytes']} bytes; the frame times of {recording.id!r} were read from "
-            f"{source['name']} with {source['bytes']}",
+            f"{now['name']} has {now['bytes']} bytes; the frame times of {recording.id!r} were {had}",
             hint="its media changed: give the new media a new id, or extract into a fresh cache",
         )
 
@@ -40,8 +40,9 @@ def source_of(recording: Recording, modality: str) -> dict[str, Any]:
     """What a stream of that modality is made from: kind, file name and size."""
     if modality == "text":
         return {"kind": "transcript", **identity(recording.transcript)} if recording.transcript else {"kind": "none"}
+    sound = sound_file(recording)
     if modality == "audio":
-        return {"kind": "sound", **identity(sound_file(recording))}
+        return {"kind": "sound", **identity(sound)} if sound else {"kind": "none"}
     if recording.crops:
         return {"kind": "crops", "name": recording.crops.name}
     return {"kind": "frames", **identity(recording.video)} if recording.video else {"kind": "none"}
@@ -51,15 +52,14 @@ def changed_source(recording: Recording, stream: StreamSpec, cache: FeatureCache
     """Where a committed stream was made from another file than the corpus has now. A file that is gone is no change."""
     old = cache.commit_record(stream.key, recording.id).get("source")
     new = source_of(recording, stream.modality)
-    if old is None or old == new or new.get("bytes", 0) is None:
+    gone = new.get("bytes", 0) is None or (stream.modality == "audio" and new["kind"] == "none")
+    if old is None or old == new or gone:
         return None
-    cause = (
-        f"{stream.key} was made from {_named(old)}, and the corpus now has {_named(new)}: give the new media a new id, "
-        "or extract into a fresh cache (--cache)"
-    )
+    cause = f"{stream.key} was made from {_named(old)}, and the corpus now has {_named(new)}"
+    hint = "give the new media a new id, or extract into a fresh cache (--cache)"
     if new["kind"] != "frames":
-        cause += f", or remove {cache.folder(stream.key, recording.id)} to make it anew"
-    return Failure(recording.id, "media", cause)
+        hint += f", or remove {cache.folder(stream.key, recording.id)} to make it anew"
+    return Failure(recording.id, "media", cause, hint)
 
 
 def _named(source: dict[str, Any]) -> str:

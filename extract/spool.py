@@ -6,6 +6,7 @@ A spool is a file without a name in the cache's staging folder: it vanishes with
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,14 @@ import numpy.typing as npt
 from cache.commit import STAGING, writing
 from cache.records import Track
 
+_SPARSE = 4  # rows further apart than this are read one by one
+
 
 class Spool:
-    """f32[N, *row], appended to and read back by slice or by numbers of rows. ``row`` is () for samples of sound."""
+    """[N, *row], appended to and read back by slice or by numbers of rows. ``row`` is () for samples of sound."""
 
-    def __init__(self, root: Path, row: tuple[int, ...] = ()) -> None:
-        self._root, self._row, self._rows = root, row, 0
+    def __init__(self, root: Path, row: tuple[int, ...] = (), dtype: npt.DTypeLike = np.float32) -> None:
+        self._root, self._row, self._rows, self._dtype = root, row, 0, np.dtype(dtype)
         with writing(root):
             folder = root / STAGING
             folder.mkdir(parents=True, exist_ok=True)
@@ -32,26 +35,28 @@ class Spool:
     def __len__(self) -> int:
         return self._rows
 
-    def append(self, rows: npt.NDArray[np.float32]) -> None:
+    def append(self, rows: npt.NDArray[Any]) -> None:
         """Add rows at the end. Raises CacheError where the disk is full."""
-        data = np.ascontiguousarray(rows, np.float32)
+        data = np.ascontiguousarray(rows, self._dtype)
         with writing(self._root):
             self._file.write(data.reshape(-1).view(np.uint8).data)
             self._file.flush()
         self._rows += len(data)
 
-    def __getitem__(self, index: slice | npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+    def __getitem__(self, index: slice | npt.NDArray[np.intp]) -> npt.NDArray[Any]:
         if isinstance(index, slice):
             start, stop, _ = index.indices(self._rows)
             return self._read(start, max(start, stop))
         if not len(index):
-            return np.empty((0, *self._row), np.float32)
-        low = int(index.min())
-        return self._read(low, int(index.max()) + 1)[index - low]
+            return np.empty((0, *self._row), self._dtype)
+        low, high = int(index.min()), int(index.max()) + 1
+        if high - low > _SPARSE * len(index):
+            return np.concatenate([self._read(i, i + 1) for i in index.tolist()])
+        return self._read(low, high)[index - low]
 
-    def _read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        out = np.empty((stop - start, *self._row), np.float32)
-        step = 4 * int(np.prod(self._row, dtype=int))
+    def _read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        out = np.empty((stop - start, *self._row), self._dtype)
+        step = self._dtype.itemsize * int(np.prod(self._row, dtype=int))
         view, at = memoryview(out.reshape(-1).view(np.uint8)), 0
         while at < len(view):
             at += os.preadv(self._file.fileno(), [view[at:]], start * step + at)

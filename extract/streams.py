@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cache.errors import DataError, UsageError
-from cache.fingerprint import canonical
+from cache.fingerprint import canonical, stream_key
 from cache.recipe import build, merge
 from cache.records import Modality, StreamSpec
 from cache.store import FeatureCache
 from extract.encoders import ENCODERS, Encoder
-from extract.media import DECODER
+from extract.media import decoder
 from extract.naming import parse
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Stream:
     align: str
     dtype: str
     weights: str
+    decode: str = "cpu"
     _ready: bool = field(default=False, repr=False)
 
     def ready(self) -> Encoder[Any]:
@@ -72,9 +73,12 @@ class Wanted:
     encoder: Encoder[Any]
     settings: dict[str, Any]
     signature: list[Any]
+    decode: str
 
 
-def want(text: str, modality: Modality, options: dict[str, Any], *, align: str, dtype: str) -> Wanted:
+def want(
+    text: str, modality: Modality, options: dict[str, Any], *, align: str, dtype: str, decode: str = "cpu"
+) -> Wanted:
     """Build the encoder that ``text`` asks for (see ``extract.naming``) and find its weights.
 
     Raises UnknownName or ConfigError for a wrong name or option, UsageError where its modality is another,
@@ -92,9 +96,9 @@ def want(text: str, modality: Modality, options: dict[str, Any], *, align: str, 
         "options": encoder.settings(),
         "align": align,
         "dtype": dtype,
-        "decoder": DECODER,
+        "decoder": decoder(decode if modality == "visual" else "cpu"),
     }
-    return Wanted(asked.stream, modality, encoder, settings, encoder.signature())
+    return Wanted(asked.stream, modality, encoder, settings, encoder.signature(), decode)
 
 
 def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
@@ -107,7 +111,13 @@ def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
         settings, dim = cache.about(spec.key)["settings"], spec.dim
     spec = cache.declare(wanted.name, wanted.modality, dim, settings, {"signature": wanted.signature})
     align, dtype = wanted.settings["align"], wanted.settings["dtype"]
-    return Stream(wanted.encoder, spec, device, align, dtype, settings["weights"])
+    return Stream(wanted.encoder, spec, device, align, dtype, settings["weights"], wanted.decode)
+
+
+def remembered_key(cache: FeatureCache, wanted: Wanted) -> str:
+    """The key of a stream that was declared with the same settings and weights before; else an empty string."""
+    spec = _remembered(cache, wanted)
+    return stream_key(wanted.name, cache.about(spec.key)["settings"]) if spec else ""
 
 
 def _loaded(encoder: Encoder[Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from cache.recipe import build
 from cache.registry import Registry
 from extract.datasets._base import Dataset
+from extract.datasets._labels import LabelFormat, read_labels
 
 DATASETS: Registry[Dataset] = Registry("dataset", __name__)
 
@@ -17,4 +18,4 @@ def open_dataset(name: str, root: Path, options: Mapping[str, Any]) -> Dataset:
     return cls(root, build(cls.Config, options, where="dataset_options"))
 
 
-__all__ = ["DATASETS", "Dataset", "open_dataset"]
+__all__ = ["DATASETS", "Dataset", "LabelFormat", "open_dataset", "read_labels"]

@@ -2,12 +2,14 @@
 
 Editions differ in folder names, so the annotation folder is searched for: the one that holds ``Train_Set`` and
 ``Validation_Set`` and belongs to the valence-arousal challenge. ``<name>_left`` and ``<name>_right`` are two people
-in one video: each has its own annotation and crops, and both share the media of ``<name>``.
+in one video: each has its own annotation and crops, and both share the media of ``<name>``. A trial whose video is not
+there but whose crops are is a recording of crops alone.
 """
 
 import csv
 import fnmatch
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,15 +31,20 @@ class Affwild2Layout(Dataset):
         super().__init__(root, options)
         if not self.root.is_dir():
             raise MissingData(f"no folder at {self.root}", hint="give the unpacked corpus: --root DIR (make: ROOT=DIR)")
+        self._tree = list(self._walk())
         self.annotations = self._annotation_folder()
-        self._partition_of = {
-            file.stem: partition
-            for folder, partition in _FOLDERS.items()
-            for file in sorted((self.annotations / folder).glob("*.txt"))
-        } | self._released_test_names()
+        self._videos = self._media()
+        self._partition_of = self._split()
+
+    def _walk(self) -> Iterator[tuple[Path, list[str], list[str]]]:
+        """Folders, their folders and files, in order; what macOS adds is left out, millions of crops are not listed."""
+        for folder, below, files in os.walk(self.root):
+            there = sorted(b for b in below if b != "__MACOSX")
+            below[:] = [b for b in there if not b.startswith("cropped")]
+            yield Path(folder), there, sorted(f for f in files if not f.startswith("."))
 
     def _annotation_folder(self) -> Path:
-        holders = [folder for folder, below, _ in self._walk() if {"Train_Set", "Validation_Set"} <= set(below)]
+        holders = [folder for folder, below, _ in self._tree if {"Train_Set", "Validation_Set"} <= set(below)]
         chosen = sorted(h for h in holders if "VA" in h.name.split("_"))
         if not chosen:
             raise MissingData(
@@ -52,45 +59,73 @@ class Affwild2Layout(Dataset):
             )
         return chosen[0]
 
-    def _released_test_names(self) -> dict[str, str]:
+    def _split(self) -> dict[str, str]:
+        """Partition by trial. Raises DataError where a trial is in two."""
+        files = {folder: names for folder, _, names in self._tree}
+        found = dict.fromkeys(self._released_test_names(), "test")
+        for folder, partition in _FOLDERS.items():
+            for name in fnmatch.filter(files.get(self.annotations / folder, []), "*.txt"):
+                trial = name.removesuffix(".txt")
+                if found.setdefault(trial, partition) != partition:
+                    raise DataError(
+                        f"{trial} is in {folder} of {self.annotations} and also in {found[trial]}",
+                        hint="leave it in one: annotations and test list must be of one edition",
+                    )
+        return found
+
+    def _released_test_names(self) -> list[str]:
         names = "Valence_Arousal*test_set_release.txt"
-        lists = sorted(f / n for f, _, files in self._walk() for n in fnmatch.filter(files, names))
-        return {n.strip(): "test" for n in lists[-1].read_text().splitlines() if n.strip()} if lists else {}
+        lists = sorted(f / n for f, _, files in self._tree for n in fnmatch.filter(files, names))
+        told = [[n.strip() for n in path.read_text().splitlines() if n.strip()] for path in lists]
+        if any(set(t) != set(told[0]) for t in told):
+            raise DataError(
+                f"{self.root} has {len(lists)} test lists that differ: {', '.join(map(str, lists))}",
+                hint="leave one edition's below the root",
+            )
+        return told[0] if told else []
 
     def recordings(self) -> list[Recording]:
         """One recording a trial that has an annotation file or is in the released test list."""
-        videos, transcripts = self._media(), self.root / "transcripts"
-        subjects = self._subjects()
+        transcripts, subjects = self.root / "transcripts", self._subjects()
         found = []
         for trial in sorted(self._partition_of):
-            base = trial if trial in videos else trial.removesuffix("_left").removesuffix("_right")
-            crops = self.root / "cropped_aligned" / trial
+            base = trial if trial in self._videos else trial.removesuffix("_left").removesuffix("_right")
+            crops, videos = self._crops(trial), self._videos.get(base, [])
+            missing = None if crops else self.root / "batch1" / f"{base}.mp4"  # to be named by what looks for it
             found.append(
                 Recording(
                     id=trial,
-                    video=videos.get(base, self.root / "batch1" / f"{base}.mp4"),
+                    video=videos[0] if videos else missing,
                     transcript=find_transcript(transcripts, base),
-                    crops=crops if crops.is_dir() else None,
+                    crops=crops,
                     subject=subjects.get(trial, ""),
                     group=base,
                 )
             )
         return found
 
-    def _media(self) -> dict[str, Path]:
-        """Video files by stem, wherever they lie below the root but for the folders of pictures."""
-        paths = (folder / name for folder, _, files in self._walk() for name in sorted(files))
-        found: dict[str, Path] = {}
-        for path in paths:
-            if path.suffix.lower() in _VIDEO:
-                found.setdefault(path.stem, path)
-        return found
+    def _crops(self, trial: str) -> Path | None:
+        """Aligned crops, wherever their folders lie; those that are not aligned only where the corpus has no others."""
+        holders = [folder / b for folder, below, _ in self._tree for b in below if b.startswith("cropped")]
+        aligned = [h for h in holders if h.name.startswith("cropped_aligned")]
+        return next((h / trial for h in aligned or holders if (h / trial).is_dir()), None)
 
-    def _walk(self) -> Iterator[tuple[Path, list[str], list[str]]]:
-        """Folders, their folders and files, in order; millions of face crops are not listed."""
-        for folder, below, files in os.walk(self.root):
-            below[:] = sorted(b for b in below if not b.startswith("cropped"))
-            yield Path(folder), below, files
+    def _media(self) -> dict[str, list[Path]]:
+        """Video files by stem, wherever they lie below the root but for the folders of pictures."""
+        found: dict[str, list[Path]] = defaultdict(list)
+        for path in (folder / name for folder, _, files in self._tree for name in files):
+            if path.suffix.lower() in _VIDEO:
+                found[path.stem].append(path)
+        return dict(found)
+
+    def notes(self) -> list[str]:
+        """Videos that are there twice."""
+        used = {r.group for r in self.recordings()}
+        paths = [p for stem, p in sorted(self._videos.items()) if stem in used and len(p) > 1]
+        if not paths:
+            return []
+        named = " and ".join(str(p.relative_to(self.root)) for p in paths[0])
+        return [f"{len(paths)} videos are there twice, such as {named}: the first is used"]
 
     def _subjects(self) -> dict[str, str]:
         path = self.root / "subjects.csv"

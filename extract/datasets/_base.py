@@ -38,6 +38,10 @@ class Dataset(ABC):
     def annotation(self, recording: Recording) -> Annotation | None:
         """The rows of one recording as the corpus gives them, or None where it has no labels."""
 
+    def notes(self) -> list[str]:
+        """What a user should know of how the corpus was read, a line each."""
+        return []
+
     @abstractmethod
     def partitions(self) -> Partitions:
         """The official split (or the corpus's usual one)."""

@@ -8,12 +8,14 @@ def gold_standard(ratings: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """f64[N] from f64[N, raters], as AVEC's organisers compute it (AVEC 2015 and 2016).
 
     A rater weighs as much as they agree with the others (mean pairwise CCC). Each rater's own mean gives way to the
-    weighted mean of all, then raters are averaged. Rows that a rater left empty are NaN. Clipped to [-1, 1].
+    weighted mean of all, then raters are averaged. Rows that a rater left empty are NaN, a rater who left all of them
+    empty does not count. Clipped to [-1, 1].
     """
+    ratings = ratings[:, np.isfinite(ratings).any(axis=0)]
     complete = np.isfinite(ratings).all(axis=1)
     rated = ratings[complete]
     gold = np.full(len(ratings), np.nan)
-    if not len(rated):
+    if not rated.size:
         return gold
     mean = rated.mean(axis=0)
     cov = np.atleast_2d(np.cov(rated.T, bias=True))

@@ -60,7 +60,10 @@ def read_labels(path: Path, form: LabelFormat | None = None) -> Annotation:
     if not set(DIMENSIONS) <= set(table.columns):
         raise DataError(f"{path} has the columns {', '.join(table.columns)}; wanted a header with valence and arousal")
     va = np.stack([_values(table, d, d, form) for d in DIMENSIONS], axis=1)
-    return _annotation(va, _times(table, form), path.name)
+    times = _times(table, form)
+    if times is None:
+        _check_rows(table)
+    return as_annotation(va, times, path.name)
 
 
 def read_dimensions(valence: Path, arousal: Path, form: LabelFormat | None = None) -> Annotation:
@@ -72,12 +75,25 @@ def read_dimensions(valence: Path, arousal: Path, form: LabelFormat | None = Non
         if column is None:
             raise DataError(f"{table.path} has the columns {', '.join(table.columns)}; wanted value or {dimension}")
         columns.append(_values(table, column, dimension, form))
+        if _times(table, form) is None:
+            _check_rows(table)
     times = [_times(table, form) for table in tables]
     same = len(columns[0]) == len(columns[1]) and (times[0] is None) == (times[1] is None)
     if not same or not np.allclose(times[0] if times[0] is not None else 0, times[1] if times[1] is not None else 0):
         rows = f"{len(columns[0])} and {len(columns[1])} rows"
         raise DataError(f"{valence} and {arousal} are not rows of the same times ({rows})")
-    return _annotation(np.stack(columns, axis=1), times[0], f"{valence.name}, {arousal.name}")
+    return as_annotation(np.stack(columns, axis=1), times[0], f"{valence.name}, {arousal.name}")
+
+
+def _check_rows(table: Table) -> None:
+    """Of rows that count frames: an empty line may be one, unless every second line is empty (double line ends)."""
+    steps = np.diff([line for line, _ in table.rows])
+    if len(steps) and steps.min() != steps.max():
+        after = table.rows[int(np.argmax(steps))][0]
+        raise DataError(
+            f"{table.path} has an empty line after line {after}, among rows that count video frames",
+            hint="is it a frame without a label? write -5,-5 there, or take the line out",
+        )
 
 
 def _values(table: Table, column: str, dimension: str, form: LabelFormat) -> npt.NDArray[np.float64]:
@@ -111,8 +127,8 @@ def _times(table: Table, form: LabelFormat) -> npt.NDArray[np.float64] | None:
     return table.numbers(column) / (1000 if (_TIMES[column] or form.time_unit) == "ms" else 1)
 
 
-def _annotation(va: npt.NDArray[np.float64], times: npt.NDArray[np.float64] | None, source: str) -> Annotation:
-    """Between segments that were labelled apart stands an invalid row, so that nothing is interpolated there."""
+def as_annotation(va: npt.NDArray[np.float64], times: npt.NDArray[np.float64] | None, source: str) -> Annotation:
+    """Rows with times in seconds, or None. Where rows are missing stands an invalid one: nothing is interpolated."""
     if times is not None and len(times) > 2:
         gaps = np.diff(times)
         holes = np.flatnonzero(gaps > _HOLE * np.median(gaps)) + 1

@@ -1,15 +1,21 @@
 """Your own videos: a CSV with a row a recording, or JSON Lines with an object a recording.
 
-Columns: ``id`` and at least one of ``video``, ``audio``; optional ``transcript``, ``crops`` (folder of numbered face
-crops), ``labels`` (a file with the columns valence and arousal, and a column of times unless it has one row a frame) or
-``labels_valence`` and ``labels_arousal`` (one file each), ``subject``, ``partition``. Paths are relative to the
-manifest's folder. Empty cells are absent. Options say how label files are to be read: see ``LabelFormat``.
+Columns: ``id`` and at least one of ``video``, ``audio``, ``crops`` (folder of numbered face crops; without a video they
+need --fps); optional ``transcript``, ``labels`` (a file with the columns valence and arousal, and a column of times
+unless it has one row a frame) or ``labels_valence`` and ``labels_arousal`` (one file each), ``delay_s``, ``subject``,
+``partition``. Paths are relative to the manifest's folder. Empty cells are absent. Options say how label
+files are to be read: see ``LabelFormat``.
+
+``delay_s`` is by how many seconds the rows lag behind what they describe, where the corpus states such a constant; they
+are moved so much earlier. A reaction delay that is tuned, as for RECOLA, belongs to training, not here.
 """
 
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +27,10 @@ from extract.datasets._base import Dataset
 from extract.datasets._labels import LabelFormat, read_dimensions, read_labels
 
 _FILES = ("video", "audio", "transcript", "crops")
+_MEDIA = ("video", "audio", "crops")
 _LABELS = ("labels", "labels_valence", "labels_arousal")
-_COLUMNS = ["id", *_FILES, *_LABELS, "subject", "partition"]
+_COLUMNS = ["id", *_FILES, *_LABELS, "delay_s", "subject", "partition"]
+_DELAY_AT_MOST_S = 60.0
 _NAMES = ("manifest.csv", "manifest.jsonl")
 
 
@@ -53,13 +61,18 @@ class Manifest(Dataset):
             hint = suggest(unknown[0], _COLUMNS) if unknown else ""
             raise DataError(f"{self.path} {what}; it takes {', '.join(_COLUMNS)}", hint=hint)
         cells = {c: "" if row.get(c) is None else str(row[c]).strip() for c in _COLUMNS}
-        if None in row or not cells["id"] or cells["id"] in self.rows or not (cells["video"] or cells["audio"]):
+        if None in row or not cells["id"] or cells["id"] in self.rows or not any(cells[c] for c in _MEDIA):
             raise DataError(
-                f"{self.path} line {number}: every row needs a unique id, a video or an audio file, "
+                f"{self.path} line {number}: every row needs a unique id, a video, an audio file or face crops, "
                 f"and no more cells than the header; got {row}"
             )
         if [bool(cells[c]) for c in _LABELS] not in ([False] * 3, [True, False, False], [False, True, True]):
             raise DataError(f"{self.path} line {number}: give labels, or labels_valence and labels_arousal; got {row}")
+        if not 0 <= _seconds(cells["delay_s"]) <= _DELAY_AT_MOST_S:
+            raise DataError(
+                f"{self.path} line {number}: delay_s is {cells['delay_s']!r}; wanted seconds from 0 to "
+                f"{_DELAY_AT_MOST_S:g} by which labels lag behind the media"
+            )
         return cells
 
     def _path(self, row: dict[str, str], column: str) -> Path | None:
@@ -74,10 +87,15 @@ class Manifest(Dataset):
 
     def annotation(self, recording: Recording) -> Annotation | None:
         """The file of the ``labels`` column, or those of the two dimensions."""
-        both, valence, arousal = (self._path(self.rows[recording.id], c) for c in _LABELS)
+        row = self.rows[recording.id]
+        both, valence, arousal = (self._path(row, c) for c in _LABELS)
         if valence and arousal:
-            return read_dimensions(valence, arousal, self.options)
-        return read_labels(both, self.options) if both else None
+            found = read_dimensions(valence, arousal, self.options)
+        elif both:
+            found = read_labels(both, self.options)
+        else:
+            return None
+        return replace(found, delay=_seconds(row["delay_s"]))
 
     def partitions(self) -> Partitions:
         """The ``partition`` and ``subject`` columns, where filled."""
@@ -86,6 +104,14 @@ class Manifest(Dataset):
             {id: row["partition"] for id, row in rows if row["partition"]},
             {id: row["subject"] for id, row in rows if row["subject"]},
         )
+
+
+def _seconds(cell: str) -> float:
+    """A cell as a number: 0 where it is empty, NaN where it is none."""
+    try:
+        return float(cell or 0)
+    except ValueError:
+        return math.nan
 
 
 def _text(path: Path) -> str:

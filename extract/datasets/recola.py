@@ -23,6 +23,7 @@ from cache.records import Annotation, Partitions, Recording
 from extract.datasets import DATASETS
 from extract.datasets._base import Dataset
 from extract.datasets._gold_standard import gold_standard
+from extract.datasets._labels import as_annotation
 from extract.datasets._tables import read_table
 from extract.transcripts import find_transcript
 
@@ -81,14 +82,16 @@ class Recola(Dataset):
         found = []
         for name in self.names:
             video, audio = self.files.get(("video", name)), self.files.get(("audio", name))
-            crops = self.root / "cropped_aligned" / name
+            folder = self.root / "cropped_aligned" / name
+            crops = folder if folder.is_dir() else None
+            missing = self.root / "RECOLA-Video-recordings" / f"{name}.mp4"  # to be named by what looks for it
             found.append(
                 Recording(
                     id=name,
-                    video=video if video or audio else self.root / "RECOLA-Video-recordings" / f"{name}.mp4",
+                    video=video if video or audio or crops else missing,
                     audio=audio,
                     transcript=find_transcript(self.root / "transcripts", name),
-                    crops=crops if crops.is_dir() else None,
+                    crops=crops,
                     subject=name,
                 )
             )
@@ -108,7 +111,7 @@ class Recola(Dataset):
                 f"{recording.id} in {self.root}: valence and arousal are rated at different times "
                 f"({len(valence[0])} and {len(arousal[0])} rows)"
             )
-        return Annotation(np.stack([valence[1], arousal[1]], axis=1), valence[0], source=recording.id)
+        return as_annotation(np.stack([valence[1], arousal[1]], axis=1), valence[0], recording.id)
 
     def _rated(self, name: str, dimension: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
         """Times in seconds and the gold standard of one dimension."""

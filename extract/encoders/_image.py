@@ -1,19 +1,23 @@
 """What the encoders of single frames share: each frame is resized, cropped, normalised, and gives one row."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cache.records import Modality, Track
 from extract.blocks import FrameBlock
 from extract.encoders._base import batches
-from extract.encoders._frozen import FrozenEncoder
 from extract.encoders._pixels import Preprocess
 from extract.encoders._precision import computing
+from extract.encoders._trainable import Places, Times, TrainableEncoder, holding
+
+if TYPE_CHECKING:
+    import torch
 
 
-class FrameEncoder(FrozenEncoder[FrameBlock]):
+class FrameEncoder(TrainableEncoder[FrameBlock]):
     """Frames of any size in, one row a frame out; a row holds as long as its frame is shown.
 
     A subclass sets ``preprocess``, whose constants belong to its model.
@@ -32,7 +36,16 @@ class FrameEncoder(FrozenEncoder[FrameBlock]):
         rows = []
         with computing(self.cfg.precision, self.device):
             for frames in batches(block.rgb, self.cfg.batch_size):
-                pixels = self.preprocess(frames, self.device)  # (B, 3, S, S)
-                rows.append(self.net(pixels).float().cpu().numpy())  # (B, D)
+                rows.append(self.embed(self.preprocess.cropped(frames, self.device)).float().cpu().numpy())  # (B, D)
         values = np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
         return Track(block.spans, values)
+
+    def inputs_at(self, block: FrameBlock, times: Times) -> "Iterator[tuple[Places, torch.Tensor]]":
+        """u8[b,3,S,S] of the frames on screen at ``times``."""
+        places, rows = holding(block.spans, times)
+        for some in batches(np.arange(len(places)), self.cfg.batch_size):
+            yield places[some], self.preprocess.cropped([block.rgb[i] for i in rows[some]], self.device)
+
+    def embed(self, inputs: "torch.Tensor") -> "torch.Tensor":
+        """u8[B,3,S,S] -> f32[B,D]."""
+        return self.net(self.preprocess.scaled(inputs))

@@ -27,7 +27,11 @@ class Preprocess:
     interpolation: str = "bicubic"
 
     def __call__(self, frames: Sequence[npt.NDArray[np.uint8]], device: "torch.device") -> "torch.Tensor":
-        """B x u8[H,W,3], of one size or several -> f32[B,3,S,S]. Frames of one size are resized together."""
+        """B x u8[H,W,3], of one size or several -> f32[B,3,S,S]."""
+        return self.scaled(self.cropped(frames, device))
+
+    def cropped(self, frames: Sequence[npt.NDArray[np.uint8]], device: "torch.device") -> "torch.Tensor":
+        """B x u8[H,W,3], of one size or several -> u8[B,3,S,S]. Frames of one size are resized together."""
         import torch
 
         cropped = torch.empty((len(frames), 3, self.size, self.size), dtype=torch.uint8, device=device)
@@ -36,8 +40,14 @@ class Preprocess:
             at = [i for i, s in enumerate(shapes) if s == shape]
             same = torch.from_numpy(np.stack([frames[i] for i in at])).to(device)  # (b, H, W, 3)
             cropped[at] = self._crop(self._resize(same.permute(0, 3, 1, 2)))
-        mean, std = (torch.tensor(c, device=device).view(3, 1, 1) for c in (self.mean, self.std))
-        return cropped.float().div_(255).sub_(mean).div_(std)
+        return cropped
+
+    def scaled(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        """u8[B,3,S,S] -> f32[B,3,S,S]."""
+        import torch
+
+        mean, std = (torch.tensor(c, device=pixels.device).view(3, 1, 1) for c in (self.mean, self.std))
+        return pixels.float().div_(255).sub_(mean).div_(std)
 
     def _target(self, h: int, w: int) -> tuple[int, int]:
         """Height and width to resize to: the shorter side becomes ``floor(size / crop_pct)``, the shape stays."""

@@ -25,6 +25,7 @@ from extract.encoders._precision import Precision, computing
 from extract.encoders._published import Found, Published
 from extract.encoders._resnet import Architecture
 from extract.encoders._sound import SoundEncoder
+from extract.encoders._trainable import Places, Times, TrainableEncoder, holding
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,7 @@ TOP_DB, MEAN_DB, STD_DB = 80.0, -14.8, 19.895
 
 
 @ENCODERS.register("spectrogram")
-class Spectrogram(SoundEncoder):
+class Spectrogram(SoundEncoder, TrainableEncoder[Waveform]):
     """One Waveform of a whole recording in, a row every ``hop_s`` out; a row holds for its hop, the last for less.
 
     ``causal``: the window ends where the hop ends; ``centred``: their middles meet.
@@ -91,30 +92,50 @@ class Spectrogram(SoundEncoder):
 
     def pieces(self, sound: Waveform) -> Iterator[Track]:
         """samples: f32[S] at 44.1 kHz -> ceil(S / hop) rows, a batch of windows at a time."""
-        count, hop = len(sound.samples), self.cfg.hop_s * RATE
-        edges = np.round(np.arange(int(np.ceil(count / hop)) + 1) * hop).astype(np.int64)
-        edges = np.r_[edges[edges < count], count]  # (R + 1,) in samples
-        spans = sound.start + np.stack([edges[:-1], edges[1:]], axis=1) / RATE
-        size = self.cfg.batch_size
+        edges = self._edges(len(sound.samples))
+        spans, size = self._spans(edges, sound), self.cfg.batch_size
         for at, starts in enumerate(batches(self._starts(edges), size)):
-            yield Track(spans[at * size : (at + 1) * size], self._embed(sound.samples, starts))
+            mel = self._mel(sound.samples, starts)
+            with computing(self.cfg.precision, self.device):
+                values = self.embed(mel).float().cpu().numpy()
+            yield Track(spans[at * size : (at + 1) * size], values)
+
+    def inputs_at(self, sound: Waveform, times: Times) -> "Iterator[tuple[Places, torch.Tensor]]":
+        """f32[b,1,64,columns]: the spectrograms of the rows that hold at ``times``."""
+        edges = self._edges(len(sound.samples))
+        places, rows = holding(self._spans(edges, sound), times)
+        starts = self._starts(edges)[rows]
+        for some in batches(np.arange(len(places)), self.cfg.batch_size):
+            yield places[some], self._mel(sound.samples, starts[some])
+
+    def embed(self, inputs: "torch.Tensor") -> "torch.Tensor":
+        """Spectrograms f32[B,1,64,columns] -> f32[B,D]."""
+        return self.net(inputs)
+
+    def _edges(self, count: int) -> npt.NDArray[np.int64]:
+        """Where rows begin, and the end of the last one: i64[R+1], in samples."""
+        hop = self.cfg.hop_s * RATE
+        edges = np.round(np.arange(int(np.ceil(count / hop)) + 1) * hop).astype(np.int64)
+        return np.r_[edges[edges < count], count]
+
+    def _spans(self, edges: npt.NDArray[np.int64], sound: Waveform) -> npt.NDArray[np.float64]:
+        """f64[R,2], seconds."""
+        return sound.start + np.stack([edges[:-1], edges[1:]], axis=1) / RATE
 
     def _starts(self, edges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Where each row's window begins, in samples; the last, shorter hop is placed as a whole one."""
         length, hop = self.columns * MEL["hop_length"], round(self.cfg.hop_s * RATE)
         return edges[:-1] + (hop - length if self.cfg.placement == "causal" else (hop - length) // 2)
 
-    def _embed(self, samples: SampleRows, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Windows of the sound at ``starts`` -> f32[B,D]."""
+    def _mel(self, samples: SampleRows, starts: npt.NDArray[np.int64]) -> "torch.Tensor":
+        """Windows of the sound at ``starts`` -> normalised log-mel spectrograms f32[B,1,64,columns]."""
         import torch
 
         length = self.columns * MEL["hop_length"]
         windows = np.stack([_cut(samples, start, length) for start in starts.tolist()])  # (B, length)
         with computing("float32", self.device):
             power = self.mel[0](torch.from_numpy(windows).to(self.device)[:, None])[..., : self.columns]
-            x = (self.mel[1](power) - MEAN_DB) / STD_DB  # (B, 1, 64, columns)
-        with computing(self.cfg.precision, self.device):
-            return self.net(x).float().cpu().numpy()
+            return (self.mel[1](power) - MEAN_DB) / STD_DB
 
 
 def _cut(samples: SampleRows, start: int, length: int) -> npt.NDArray[np.float32]:

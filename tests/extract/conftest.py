@@ -67,8 +67,8 @@ LIGHT = {"brightness": Brightness, "loudness": Loudness, "length": Length}
 @pytest.fixture
 def light_encoders(monkeypatch):
     """The light encoders by name, registered for one test, their counters at zero."""
-    monkeypatch.setattr(ENCODERS, "_classes", {**ENCODERS._classes, **LIGHT})
-    monkeypatch.setattr("extract.streams.torch_device", lambda name: None)
+    for name, cls in LIGHT.items():
+        monkeypatch.setitem(ENCODERS._classes, name, cls)
     for cls in LIGHT.values():
         cls.pushed = 0
     return LIGHT

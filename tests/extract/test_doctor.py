@@ -95,6 +95,20 @@ def test_crops_against_frames_and_faces_that_are_missing(doctor, film, tmp_path)
     assert only(crops(range(1, 11)), "warning", "few-faces").detail == "65 of 75 frames have no crop"
 
 
+def test_crops_that_cannot_be_read(doctor, film, tmp_path):
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    for n in range(1, 76):
+        Image.effect_noise((64, 64), 50).save(folder / f"{n:05d}.jpg")
+    row = {**well(film(), tmp_path), "crops": folder}
+    assert doctor(a=row) == {}
+    (folder / "00007.jpg").write_bytes(b"")
+    (folder / "00009.jpg").write_bytes((folder / "00008.jpg").read_bytes()[:900])
+    found = only(doctor(a=row), "fault", "crops")
+    assert "00007.jpg cannot be read" in found.detail
+    assert found.detail.endswith("(and 1 more)")
+
+
 def test_a_recording_without_crops_among_others(doctor, film, tmp_path):
     folder = tmp_path / "crops"
     folder.mkdir()

@@ -12,6 +12,7 @@ from extract.blocks import Waveform
 from extract.encoders import ENCODERS
 from extract.encoders._waveform import FoldedFirst, Geometry, Normalized, features, moments
 from extract.encoders._windows import windows
+from extract.spool import Spool
 
 CPU = torch.device("cpu")
 HUBERT = ENCODERS.get("hubert")
@@ -225,3 +226,15 @@ def test_published_size_equals_transformers_own_model(tmp_path):
     got = push(encoder, x).values
     assert got.shape == ((len(x) - FIELD) // HOP + 1, 768)
     np.testing.assert_allclose(got, at_once(model, x), atol=1e-4, rtol=1e-4)
+
+
+def test_convolutions_of_three_minutes_on_disk_equal_the_whole_file_in_memory(tmp_path):
+    encoder, x, spool = micro(), sound(180.0), Spool(tmp_path)
+    spool.append(x)
+    stack = encoder.net.feature_extractor
+    with torch.inference_mode():
+        got = torch.cat(list(features(Normalized(spool), Geometry(HOP, FIELD), stack.conv_layers, encoder.first, CPU)))
+        whole = torch.from_numpy((x - x.mean()) / np.sqrt(x.astype(float).var() + 1e-7).astype(np.float32))
+        torch.testing.assert_close(got, stack(whole[None])[0].T, atol=1e-5, rtol=1e-5)
+    assert np.array_equal(push(encoder, x).values, push(encoder, spool).values)
+    spool.close()

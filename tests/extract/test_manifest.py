@@ -7,6 +7,7 @@ import pytest
 
 from cache.align import align_labels
 from cache.errors import CacheError, ConfigError, DataError
+from cache.groups import attributes
 from cache.records import Timeline
 from cache.store import FeatureCache
 from extract.datasets import open_dataset
@@ -157,3 +158,62 @@ def test_another_corpus_in_the_same_cache_is_refused(tmp_path, light_encoders, m
     with pytest.raises(CacheError, match=r"labels of 1 recordings that .* lacks, such as 'a'"):
         run_extract(extract_recipe({**data, "root": tmp_path / "b"}), quiet=True)
     assert FeatureCache(tmp_path / "cache").labels.recordings("va") == ["a"]
+
+
+def test_a_stated_delay_moves_labels_earlier_and_is_recorded(tmp_path, media, light_encoders):
+    """By time and by frame; the rows that are moved before the start are of no frame, the last frames have none."""
+    ramp = np.arange(50) / 50
+    rows = "".join(f"{v},{-v}\n" for v in ramp)
+    (tmp_path / "frames.csv").write_text("valence,arousal\n" + rows)
+    timed = "".join(f"{i / 25},{v},{-v}\n" for i, v in enumerate(ramp))
+    (tmp_path / "times.csv").write_text("time,valence,arousal\n" + timed)
+    media(tmp_path / "a.mp4", np.arange(50) / 25)
+    lines = ["id,video,labels,delay_s", "f,a.mp4,frames.csv,0.4", "t,a.mp4,times.csv,0.4", "u,a.mp4,times.csv,"]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    data = {"dataset": "manifest", "root": tmp_path, "cache": tmp_path / "cache"}
+    recipe = extract_recipe({**data, "visual": ["brightness"], "audio": [], "text": []})
+    result = run_extract(recipe, quiet=True)
+    assert "labels of 2 recordings are moved 0.4 s earlier, as the corpus says (delay)" in result.notes
+    cache = FeatureCache(tmp_path / "cache")
+    for name in ("f", "t"):
+        labels = cache.labels.read("va", name)
+        assert np.flatnonzero(labels.labelled).tolist() == list(range(40)), name
+        np.testing.assert_allclose(labels.va[:40, 0], ramp[10:], atol=1e-3)
+    np.testing.assert_allclose(cache.labels.read("va", "u").va[:, 0], ramp, atol=1e-3)
+    assert attributes(tmp_path / "cache" / "labels" / "va")["delays"] == {"f": 0.4, "t": 0.4}
+    (tmp_path / "manifest.csv").write_text("\n".join(lines).replace(",0.4", ","))
+    run_extract(recipe, quiet=True)
+    assert "delays" not in attributes(tmp_path / "cache" / "labels" / "va")
+    assert cache.labels.read("va", "f").labelled.all()
+
+
+@pytest.mark.parametrize("delay", ["-1", "2000", "2 s", "nan"])
+def test_a_delay_that_is_none_names_the_line(tmp_path, delay):
+    (tmp_path / "manifest.csv").write_text(f"id,video,labels,delay_s\na,a.mp4,a.csv,{delay}\n")
+    with pytest.raises(DataError, match=f"line 2: delay_s is '{delay}'; wanted seconds from 0 to 60"):
+        open_dataset("manifest", tmp_path, {})
+
+
+def test_sewa_and_muse_packages_go_through_a_run(tmp_path, media, light_encoders):
+    """SEWA: quoted names, semicolons, 10 Hz, liking beside. MuSe: a file a dimension, milliseconds, segments."""
+    media(tmp_path / "a.mp4", np.arange(50) / 25)
+    sewa = "".join(f"'Train_DE_01';{i / 10:.1f};{i / 40:.4f};{-i / 40:.4f};0.5\r\n" for i in range(20))
+    (tmp_path / "Train_DE_01.csv").write_bytes(b"name;timestamp;arousal;valence;liking\r\n" + sewa.encode())
+    for name, sign in (("valence", -1), ("arousal", 1)):
+        rows = "".join(f"{t},{sign * t / 4000:.4f},{1 + t // 1000}\n" for t in range(0, 2000, 250))
+        (tmp_path / f"{name}_1.csv").write_text("timestamp,value,segment_id\n" + rows)
+    columns = {"s": "labels", "ms": "labels_valence,labels_arousal"}
+    files = {"s": "Train_DE_01.csv", "ms": "valence_1.csv,arousal_1.csv"}
+    read = []
+    for unit in ("s", "ms"):
+        root = tmp_path / f"{unit}.csv"
+        root.write_text(f"id,video,{columns[unit]}\na,a.mp4,{files[unit]}\n")
+        data = {"dataset": "manifest", "root": root, "cache": tmp_path / unit, "dataset_options": {"time_unit": unit}}
+        result = run_extract(extract_recipe({**data, "visual": ["brightness"], "audio": [], "text": []}), quiet=True)
+        assert not result.failures
+        read.append(FeatureCache(tmp_path / unit).labels.read("va", "a"))
+    for labels, until in zip(read, (1.9, 1.75), strict=True):
+        times = np.arange(50)[labels.labelled] / 25
+        assert until <= times[-1] <= until + 0.15
+        np.testing.assert_allclose(labels.va[labels.labelled, 1], np.minimum(times, until) / 4, atol=1e-3)
+        np.testing.assert_allclose(labels.va[labels.labelled, 0], -np.minimum(times, until) / 4, atol=1e-3)

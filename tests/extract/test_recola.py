@@ -99,6 +99,58 @@ def test_labels_lie_on_the_frames_unshifted(avec, tmp_path, light_encoders):
     assert cache.labels.partitions("va").members("test") == ["test_1"]
 
 
+def test_the_release_end_to_end_with_missing_rows_and_a_rater_who_left_early(released, tmp_path, light_encoders):
+    """One row more than frames, none of them shifted; where rows are missing, frames are unlabelled."""
+    folder = released / "RECOLA-Annotation/emotional_behaviour"
+    for dimension in ("valence", "arousal"):
+        lines = (folder / dimension / "P17.csv").read_text().split("\n\n")
+        (folder / dimension / "P17.csv").write_text("\n\n".join(lines[:11] + lines[21:]))  # rows 10 to 19
+    rated = ratings(0.3, 1)
+    rated[40:, 2] = np.nan
+    write_raters(folder / "valence" / "P19.csv", rated)
+    text = (folder / "valence" / "P19.csv").read_text()
+    (folder / "valence" / "P19.csv").write_text(text.replace("nan", ""))
+    data = {"dataset": "recola", "root": released, "cache": tmp_path / "cache", "audio": ["loudness"], "text": []}
+    result = run_extract(extract_recipe({**data, "visual": ["brightness"]}), quiet=True)
+    assert not result.failures
+    assert not [n for n in result.notes if "annotation rows" in n]
+    cache = FeatureCache(tmp_path / "cache")
+    labels = {n: cache.labels.read("va", n) for n in ("P16", "P17", "P19")}
+    assert labels["P16"].labelled.all()
+    times = cache.timelines.read("P16").pts
+    gold = gold_standard(np.round(ratings(-0.2, 2), 4))
+    expected = np.interp(times, np.arange(ROWS) * 0.04, gold)
+    np.testing.assert_allclose(labels["P16"].va[:, 1], expected, atol=1e-6)
+    assert np.flatnonzero(~labels["P17"].labelled).tolist() == list(range(10, 20))
+    assert np.flatnonzero(~labels["P19"].labelled).tolist() == list(range(40, 50))
+    assert cache.labels.partitions("va").of == {"P16": "train", "P19": "validation"}
+
+
+def test_a_person_without_a_video_is_one_of_crops_or_a_file_that_is_missing(released):
+    (released / "RECOLA-Video-recordings" / "P17.mp4").unlink()
+    (released / "RECOLA-Video-recordings" / "P19.mp4").unlink()
+    (released / "cropped_aligned" / "P17").mkdir(parents=True)
+    found = {r.id: r for r in DATASETS.get("recola")(released).recordings()}
+    assert (found["P17"].video, found["P17"].crops.name) == (None, "P17")
+    assert found["P19"].video == released / "RECOLA-Video-recordings" / "P19.mp4"
+
+
+def test_the_package_of_avec_2018_with_its_own_sound(avec, tmp_path, media, light_encoders):
+    (avec / "ratings_gold_standard").rename(avec / "gs_1")
+    (avec / "labels").mkdir()
+    (avec / "gs_1").rename(avec / "labels" / "gs_1")
+    (avec / "recordings_audio").mkdir()
+    sound = media(tmp_path / "sound.mkv", [0.0], sound=np.full(16_000, 0.25, np.float32))
+    sound.rename(avec / "recordings_audio" / "dev_1.wav")
+    data = {"dataset": "recola", "root": avec, "cache": tmp_path / "cache", "audio": ["loudness"], "text": []}
+    result = run_extract(extract_recipe({**data, "visual": ["brightness"]}), quiet=True)
+    assert not result.failures
+    cache = FeatureCache(tmp_path / "cache")
+    assert cache.labels.recordings("va") == ["dev_1", "train_1"]
+    assert np.flatnonzero(cache.read(cache.resolve("loudness").key, "dev_1").present).tolist()[:25] == list(range(25))
+    assert cache.labels.read("va", "dev_1").labelled.sum() == ROWS - 1
+
+
 def test_gold_standard_is_the_organisers():
     """Their procedure step by step, in their loops."""
     rated = ratings(0.1, 5)
@@ -121,6 +173,9 @@ def test_gold_standard_of_one_rater_of_constant_raters_and_with_holes():
     holed = np.stack([slope, slope], axis=1)
     holed[4, 1] = np.nan
     assert np.flatnonzero(np.isnan(gold_standard(holed))).tolist() == [4]
+    holed[:, 1] = np.nan
+    np.testing.assert_allclose(gold_standard(holed), slope, atol=1e-12)
+    assert np.isnan(gold_standard(np.full((9, 2), np.nan))).all()
 
 
 def test_a_split_of_ones_own(released):

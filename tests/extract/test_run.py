@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from cache.errors import CacheError, ConfigError, DataError, MissingData, UnknownName, UsageError
+from cache.fingerprint import differing
 from cache.store import FeatureCache
 from extract.recipe import extract_recipe
 from extract.run import run_extract
+from extract.streams import want
 
 CFR = np.arange(75) / 25
+MADE = {"brightness": "visual", "loudness": "audio"}
 
 
 def flash_at(frames):
@@ -145,7 +148,7 @@ def test_changed_media_under_an_old_id_is_refused(light_encoders, media, manifes
     run(root, tmp_path / "cache")
     media(path, CFR[:50])
     result = run(root, tmp_path / "cache", brightness={"gain": 3.0})
-    assert "its media changed" in result.failures[0].cause
+    assert "its media changed" in result.failures[0].hint
 
 
 def test_labels_land_on_frames_and_surplus_rows_are_reported(light_encoders, media, manifest, tmp_path):
@@ -293,6 +296,19 @@ def test_pitfall_6_a_recording_past_its_deadline_is_given_up_and_can_be_made_lat
     rows = {n: {"video": media(tmp_path / f"{n}.mkv", CFR, sound=beep(3, 1, 1))} for n in "ab"}
     result = run(manifest(**rows), tmp_path / "cache", deadline_s=-1.0, text=[])
     assert [(f.recording, f.stage) for f in result.failures] == [("a", "media"), ("b", "media")]
-    assert "its deadline has passed; look at the file, or give more time: --set deadline_s=" in result.failures[0].cause
+    assert "its deadline has passed" in result.failures[0].cause
+    assert result.failures[0].hint == "look at the file, or give more time: --set deadline_s=SECONDS"
     assert result.made == 0
     assert run(manifest(**rows), tmp_path / "cache", text=[]).made == 4
+
+
+def test_hardware_decoding_is_asked_for_probed_and_in_the_fingerprint(light_encoders, media, manifest, tmp_path):
+    root = manifest(a={"video": media(tmp_path / "a.mkv", CFR, sound=beep(3, 1, 1))})
+    with pytest.raises(UsageError, match="decode = 'tpu' is none that PyAV was built with; use cpu"):
+        run(root, tmp_path / "cache", decode="tpu")
+    run(root, tmp_path / "cache", text=[])
+    wanted = {n: want(n, m, {}, align="overlap", dtype="float16", decode="cuda") for n, m in MADE.items()}
+    cache = FeatureCache(tmp_path / "cache")
+    for name in MADE:
+        changed = differing(cache.about(cache.resolve(name).key)["settings"], wanted[name].settings)
+        assert set(changed) - {"weights"} == ({"decoder"} if name == "brightness" else set())

@@ -177,8 +177,8 @@ class WideSound(Wide):
 
 @pytest.mark.slow
 def test_pitfall_17_memory_is_constant_in_length(media, manifest, tmp_path, monkeypatch):
-    monkeypatch.setattr(ENCODERS, "_classes", {"wide": Wide, "wide-sound": WideSound})
-    monkeypatch.setattr("extract.streams.torch_device", lambda name: None)
+    monkeypatch.setitem(ENCODERS._classes, "wide", Wide)
+    monkeypatch.setitem(ENCODERS._classes, "wide-sound", WideSound)
     peaks = {}
     for seconds in (90, 400):
         path = media(tmp_path / f"{seconds}.mkv", np.arange(seconds * 25) / 25, sound=np.zeros(seconds * 16_000))
@@ -189,7 +189,7 @@ def test_pitfall_17_memory_is_constant_in_length(media, manifest, tmp_path, monk
         peaks[seconds] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         if seconds == 400:  # whose rows alone are 31 MB
-            assert peaks[400] < 1.1 * peaks[90]
+            assert peaks[400] < peaks[90] + 3e6  # frame times and spans alone
 
 
 def test_what_takes_longer_than_its_deadline_is_given_up():

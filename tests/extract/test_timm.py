@@ -17,6 +17,7 @@ from cache.errors import DataError, UnknownName, UsageError, WeightsNotFound
 from cache.store import FeatureCache
 from extract.blocks import FrameBlock
 from extract.encoders import ENCODERS
+from extract.finetune_recipe import make_encoder, train_encoder_recipe
 from extract.recipe import extract_recipe
 from extract.run import run_extract
 
@@ -182,3 +183,11 @@ def test_through_a_run_and_once_more_without_torch(media, manifest, tmp_path):
     done = subprocess.run([sys.executable, "-c", AGAIN, *args], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert cache.stream_keys() == [key]
+
+
+def test_any_model_can_be_fitted_to_labels():
+    given = {"encoder": "timm:test_resnet@crop_pct=1.0", "dataset": "demo"}
+    encoder = make_encoder(train_encoder_recipe(given))
+    assert (encoder.cfg.model, encoder.cfg.crop_pct, encoder.cfg.weights) == ("test_resnet", 1.0, "random:0")
+    with pytest.raises(UsageError, match=r"these can: .*timm:NAME"):
+        make_encoder(train_encoder_recipe({**given, "encoder": "hf-text:bert"}))

@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -95,10 +96,11 @@ def _prepare() -> None:
 
 
 def _split(values: Names) -> list[str] | None:
-    """``--visual a,b --visual c`` as [a, b, c]; ``none`` as []; not given as None."""
+    """``--visual a,b --visual c`` as [a, b, c]; ``none`` as []; not given as None. ``@layers=6,9`` stays whole."""
     if values is None:
         return None
-    return [n.strip() for v in values for n in v.split(",") if n.strip() not in ("", "none")]
+    names = [n.strip() for v in values for n in re.split(r",(?!\s*-?\d+\s*(?:,|$))", v)]
+    return [n for n in names if n not in ("", "none")]
 
 
 def _print(value: Any, as_json: bool, *tables: Any) -> None:
@@ -360,11 +362,14 @@ def list_names(kind: Annotated[str, typer.Argument(help="heads, encoders or data
     Example: python cli.py list heads
     """
     from cache.registry import names_of
+    from extract.naming import forms
 
     packages = {"heads": "fuse.heads", "encoders": "extract.encoders", "datasets": "extract.datasets"}
     if kind not in packages:
         raise UsageError(f"{kind!r} is none of {', '.join(packages)}")
     names = names_of(packages[kind])
+    if kind == "encoders":
+        names = forms(names)
     _print(names, json_, *names)
 
 

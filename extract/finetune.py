@@ -27,6 +27,7 @@ from extract.encoders._published import FILE
 from extract.encoders._trainable import TrainableEncoder
 from extract.examples import Examples, Sampling, collect
 from extract.finetune_recipe import TrainEncoderRecipe, make_encoder
+from extract.naming import parse
 from extract.streams import torch_device
 
 if TYPE_CHECKING:
@@ -171,7 +172,8 @@ def _save(
     """Weights under the encoder's own names, the head beside them, recipe, history and metrics."""
     from safetensors.torch import save_file
 
-    folder = recipe.out / f"{recipe.encoder}-{recipe.dataset}-s{recipe.seed}-{fingerprint(to_plain(recipe))}"
+    name = f"{parse(recipe.encoder).stream}-{recipe.dataset}-s{recipe.seed}-{fingerprint(to_plain(recipe))}"
+    folder = recipe.out / name
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: t.contiguous() for k, t in kept["encoder"].items()}, folder / FILE)
     save_file(kept["head"], folder / "head.safetensors")

@@ -8,6 +8,7 @@ from cache.errors import ConfigError, UsageError
 from cache.recipe import build, find_recipe, merge
 from extract.encoders import ENCODERS
 from extract.encoders._trainable import TrainableEncoder
+from extract.naming import forms, parse
 from extract.recipe import SHIPPED
 
 
@@ -54,9 +55,10 @@ def train_encoder_recipe(given: dict[str, Any], recipe: Path | None = None) -> T
 
 def make_encoder(recipe: TrainEncoderRecipe) -> TrainableEncoder[Any]:
     """The encoder of a recipe, in float32. Raises UsageError where it cannot be trained."""
-    cls = ENCODERS.get(recipe.encoder)
+    asked = parse(recipe.encoder)
+    cls = ENCODERS.get(asked.encoder)
     if not issubclass(cls, TrainableEncoder):
-        able = [n for n in ENCODERS.names() if issubclass(ENCODERS.get(n), TrainableEncoder)]
+        able = forms(n for n in ENCODERS.names() if issubclass(ENCODERS.get(n), TrainableEncoder))
         raise UsageError(f"encoder {recipe.encoder!r} cannot be trained here", hint=f"these can: {', '.join(able)}")
-    options = {**recipe.options, "precision": "float32"}
-    return cls(build(cls.Config, options, where=recipe.encoder))
+    options = merge(recipe.options, asked.options, {"precision": "float32", "model": asked.model or None})
+    return cls(build(cls.Config, options, where=asked.stream))

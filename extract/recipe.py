@@ -7,8 +7,10 @@ from typing import Any, Literal
 from cache.errors import ConfigError, UsageError
 from cache.find import CACHES
 from cache.recipe import build, find_recipe, merge
+from cache.records import MODALITIES
 from cache.registry import load_plugin
 from extract.encoders import ENCODERS
+from extract.naming import Asked, parse, parse_all
 
 _FPS_AT_MOST = 1000
 SHIPPED = Path(__file__).parent / "recipes"
@@ -16,7 +18,9 @@ SHIPPED = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True)
 class ExtractRecipe:
-    """What to extract from where. ``encoders`` holds options by encoder name; an empty modality is left out.
+    """What to extract from where. An empty modality is left out; ``extract.naming`` says how streams are asked for.
+
+    ``encoders`` holds options by the name of an encoder or, over those, of a stream; ``@`` in a stream is over both.
 
     ``dataset_options`` are the corpus's own, e.g. ``label_range``; the dataset's ``Config`` names them. A recording
     that takes longer than ``deadline_s`` seconds is given up. ``decode``: ``cpu``, or the hardware that decodes the
@@ -59,11 +63,25 @@ def extract_recipe(given: dict[str, Any], recipe: Path | None = None) -> Extract
     data = merge({"root": Path("data") / name, "cache": CACHES / name}, data)
     for plugin in data.get("plugins", ()):
         load_plugin(Path(plugin))
-    encoders = ENCODERS.names()
-    options = {k: v for k, v in data.items() if k in encoders}
-    rest = {k: v for k, v in data.items() if k not in encoders}
+    asked = _asked(data)
+    tables = {*ENCODERS.names(), *(a.stream for a in asked)}
+    options = {k: v for k, v in data.items() if k in tables}
+    rest = {k: v for k, v in data.items() if k not in tables}
     made = build(ExtractRecipe, merge(rest, {"encoders": options}))
-    unused = set(made.encoders) - {*made.visual, *made.audio, *made.text}
+    unused = set(made.encoders) - {n for a in asked for n in (a.encoder, a.stream)}
     if unused and recipe is None:
         raise ConfigError(f"options for {', '.join(sorted(unused))} are given, but the run does not use it")
     return made
+
+
+def _asked(data: dict[str, Any]) -> list[Asked]:
+    """The streams of a recipe that is not checked yet: what is no list of names is left to the checks."""
+    given = [data.get(m, getattr(ExtractRecipe, m)) for m in MODALITIES]
+    texts = [t for some in given if isinstance(some, list | tuple) for t in some if isinstance(t, str)]
+    return parse_all(texts, ENCODERS.names())
+
+
+def options_of(recipe: ExtractRecipe, text: str) -> dict[str, Any]:
+    """Options of a stream from the recipe's tables: its encoder's, under its own."""
+    asked = parse(text)
+    return merge(recipe.encoders.get(asked.encoder, {}), recipe.encoders.get(asked.stream, {}))

@@ -21,7 +21,7 @@ from extract.job import extract_recording
 from extract.media import hardware_decoder
 from extract.outcome import Failure, Outcome, failure
 from extract.plan import Job, plan
-from extract.recipe import ExtractRecipe
+from extract.recipe import ExtractRecipe, options_of
 from extract.sizes import bytes_needed, check_room, size_of
 from extract.source import changed_source
 from extract.streams import Stream, Wanted, declare, want
@@ -90,9 +90,9 @@ def _check_room(jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache
 
 def _wanted(recipe: ExtractRecipe) -> Iterable[Wanted]:
     for modality in MODALITIES:
-        for name in getattr(recipe, modality):
-            options = recipe.encoders.get(name, {})
-            yield want(name, modality, options, align=recipe.align, dtype=recipe.dtype, decode=recipe.decode)
+        for text in getattr(recipe, modality):
+            options = options_of(recipe, text)
+            yield want(text, modality, options, align=recipe.align, dtype=recipe.dtype, decode=recipe.decode)
 
 
 def _run_jobs(

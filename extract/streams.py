@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from cache.errors import DataError, UsageError
 from cache.fingerprint import canonical, stream_key
-from cache.recipe import build
+from cache.recipe import build, merge
 from cache.records import Modality, StreamSpec
 from cache.store import FeatureCache
 from extract.encoders import ENCODERS, Encoder
 from extract.media import decoder
+from extract.naming import parse
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +63,10 @@ def torch_device(name: str) -> "torch.device":
 
 @dataclass(frozen=True)
 class Wanted:
-    """An encoder that a run asks for, before any cache is touched. settings lack only the weights' hash."""
+    """An encoder that a run asks for, before any cache is touched.
+
+    settings lack only the weights' hash, and what the encoder knows of its model once that is loaded.
+    """
 
     name: str
     modality: Modality
@@ -73,52 +77,60 @@ class Wanted:
 
 
 def want(
-    name: str, modality: Modality, options: dict[str, Any], *, align: str, dtype: str, decode: str = "cpu"
+    text: str, modality: Modality, options: dict[str, Any], *, align: str, dtype: str, decode: str = "cpu"
 ) -> Wanted:
-    """Build the encoder and find its weights.
+    """Build the encoder that ``text`` asks for (see ``extract.naming``) and find its weights.
 
     Raises UnknownName or ConfigError for a wrong name or option, UsageError where its modality is another,
     WeightsNotFound where its weights cannot be had.
     """
-    cls = ENCODERS.get(name)
+    asked = parse(text)
+    cls = ENCODERS.get(asked.encoder)
     if cls.modality != modality:
-        raise UsageError(f"encoder {name!r} is {cls.modality}", hint=f"give it as --{cls.modality} {name}")
-    encoder = cls(build(cls.Config, options, where=name))
+        raise UsageError(f"encoder {asked.made_by!r} is {cls.modality}", hint=f"give it as --{cls.modality} {text}")
+    given = merge(options, asked.options, {"model": asked.model or None})
+    encoder = cls(build(cls.Config, given, where=asked.stream))
     settings = {
-        "encoder": name,
+        "encoder": asked.made_by,
         "version": encoder.version,
         "options": encoder.settings(),
         "align": align,
         "dtype": dtype,
         "decoder": decoder(decode if modality == "visual" else "cpu"),
     }
-    return Wanted(name, modality, encoder, settings, encoder.signature(), decode)
+    return Wanted(asked.stream, modality, encoder, settings, encoder.signature(), decode)
 
 
 def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
     """Work out the fingerprint, loading the weights only where their hash is not known, and declare the stream."""
-    weights = _remembered(cache, wanted.settings, wanted.signature)
-    if not weights:
+    spec = _remembered(cache, wanted)
+    if spec is None:
         wanted.encoder.load(torch_device(device))
-        weights = wanted.encoder.weights_hash
-    settings = {**wanted.settings, "weights": weights}
-    origin = {"signature": wanted.signature}
-    spec = cache.declare(wanted.name, wanted.modality, wanted.encoder.dim, settings, origin)
+        settings, dim = {**wanted.settings, **_loaded(wanted.encoder)}, wanted.encoder.dim
+    else:
+        settings, dim = cache.about(spec.key)["settings"], spec.dim
+    spec = cache.declare(wanted.name, wanted.modality, dim, settings, {"signature": wanted.signature})
     align, dtype = wanted.settings["align"], wanted.settings["dtype"]
-    return Stream(wanted.encoder, spec, device, align, dtype, weights, wanted.decode)
+    return Stream(wanted.encoder, spec, device, align, dtype, settings["weights"], wanted.decode)
 
 
 def remembered_key(cache: FeatureCache, wanted: Wanted) -> str:
     """The key of a stream that was declared with the same settings and weights before; else an empty string."""
-    weights = _remembered(cache, wanted.settings, wanted.signature)
-    return stream_key(wanted.name, {**wanted.settings, "weights": weights}) if weights else ""
+    spec = _remembered(cache, wanted)
+    return stream_key(wanted.name, cache.about(spec.key)["settings"]) if spec else ""
 
 
-def _remembered(cache: FeatureCache, settings: dict[str, Any], signature: list[Any]) -> str:
-    """Hash of the weights of that signature, from a stream that was made with them."""
+def _loaded(encoder: Encoder[Any]) -> dict[str, Any]:
+    """The settings that only a loaded encoder knows; ``model`` is there where it has any."""
+    model = encoder.model_settings()
+    return {"weights": encoder.weights_hash, **({"model": model} if model else {})}
+
+
+def _remembered(cache: FeatureCache, wanted: Wanted) -> StreamSpec | None:
+    """A stream that was made with weights of the same signature under the same settings."""
     for key in cache.stream_keys():
         about = cache.about(key)
-        rest = {k: v for k, v in about["settings"].items() if k != "weights"}
-        if canonical([rest, about["origin"].get("signature")]) == canonical([settings, signature]):
-            return str(about["settings"]["weights"])
-    return ""
+        rest = {k: v for k, v in about["settings"].items() if k not in ("weights", "model")}
+        if canonical([rest, about["origin"].get("signature")]) == canonical([wanted.settings, wanted.signature]):
+            return cache.stream(key)
+    return None

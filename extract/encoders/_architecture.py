@@ -12,13 +12,21 @@ def architecture(path: Path | None, model_type: str, preset: Mapping[str, Any]) 
     """The config.json at ``path``, else the preset. Raises DataError for the config of another kind of model."""
     if path is None:
         return dict(preset)
-    try:
-        given = json.loads(path.read_text())
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error})", hint="download it again") from None
+    given = read_json(path)
     if given.get("model_type", model_type) != model_type:
         raise DataError(f"{path} is of a {given['model_type']} model, wanted {model_type}", hint="give other weights")
     return {**preset, **given}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file beside weights. Raises DataError."""
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error})", hint="download it again") from None
+    if not isinstance(given, dict):
+        raise DataError(f"{path} holds no table of options", hint="download it again")
+    return given
 
 
 def decisive(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

@@ -29,7 +29,8 @@ class Encoder(ABC, Generic[Block]):
     modality: ClassVar[Modality]
     version: ClassVar[int] = 1
     rate: ClassVar[int] = 16_000  # Hz of the sound that an audio encoder is fed
-    #: Options that change speed, never numbers; ``weights`` enters the fingerprint by the hash of what was loaded.
+    #: Options that change speed, never numbers; ``weights`` enters the fingerprint by the hash of what was loaded,
+    #: ``model`` by the name that the encoder was asked for.
     NO_EFFECT: ClassVar[frozenset[str]] = frozenset({"batch_size", "weights"})
 
     def __init__(self, cfg: Any) -> None:
@@ -39,11 +40,15 @@ class Encoder(ABC, Generic[Block]):
     @property
     @abstractmethod
     def dim(self) -> int:
-        """Width D of a row; known without loading."""
+        """Width D of a row; known without loading, though an encoder of any model may import its library for it."""
 
     def settings(self) -> dict[str, Any]:
         """Every option that changes the numbers, for the fingerprint (the weights' hash is added by the caller)."""
         return {k: v for k, v in asdict(self.cfg).items() if k not in self.NO_EFFECT}
+
+    def model_settings(self) -> dict[str, Any]:
+        """What decides the numbers too but only the loaded model knows, for the fingerprint; empty for most."""
+        return {}
 
     @abstractmethod
     def signature(self) -> list[Any]:

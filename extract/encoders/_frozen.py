@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class FrozenEncoder(Encoder[Block]):
     """An encoder around one frozen network. ``Config`` also has ``size``; the size ``base`` is the published one."""
 
-    published: ClassVar[Published]
+    published: Published  # of the class, or of the one model that an encoder of any model was given
     library: ClassVar[str]  # draws random weights, besides torch
     tensor_names: ClassVar[Names] = ()  # from published to present names of tensors
 
@@ -43,6 +43,10 @@ class FrozenEncoder(Encoder[Block]):
     def build(self, found: Found) -> "torch.nn.Module":
         """The network, its weights drawn from the current generator; called under a seed."""
 
+    def adapt(self, state: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+        """Published tensors as the network has them, but for ``tensor_names``."""
+        return state
+
     def beside(self, found: Found) -> tuple[str, ...]:
         """What else than tensors and settings decides the numbers, as text for the weights' hash."""
         return ()
@@ -57,7 +61,7 @@ class FrozenEncoder(Encoder[Block]):
             announce_random(self.published.name, found.seed)
         self.net = seeded(lambda: self.build(found), found.seed or 0)
         if found.seed is None:
-            fill(self.net, found.files[FILE], self.tensor_names)
+            fill(self.net, found.files[FILE], self.tensor_names, self.adapt)
         self.weights_hash = tensor_hash(self.net.state_dict(), *self.beside(found))
         self.prepare()
         if self.cfg.precision == "bf16":

@@ -4,10 +4,20 @@ The hub's own converter opens a pull request that adds ``model.safetensors`` to 
 is taken where it converts the newest commit, and the weights spec names it.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from cache.errors import WeightsNotFound
-from extract.encoders._published import CONVERSION_TITLE, DRY_RUN, FILE, Found, NoSafetensors, Published, converting
+from extract.encoders._published import (
+    CONVERSION_TITLE,
+    DRY_RUN,
+    FILE,
+    Found,
+    NoSafetensors,
+    NoSuchFile,
+    Published,
+    converting,
+)
 
 
 def from_hub(repos: tuple[str, ...], revision: str, published: Published) -> Found:
@@ -18,10 +28,16 @@ def from_hub(repos: tuple[str, ...], revision: str, published: Published) -> Fou
     if weights is None:
         revision, weights = _download_weights(repo, revision, published)
     spec = f"hub:{repo}" + ("" if revision == "main" else f"@{revision}")
-    files = {FILE: weights}
-    for name in published.beside:
-        files[name] = _cached(repo, name, revision) or _download(repo, name, revision, published)
-    return Found(spec, None, files)
+    return Found(spec, None, {FILE: weights, **beside_of(repo, revision, published)})
+
+
+def beside_of(repo: str, revision: str, published: Published) -> dict[str, Path]:
+    """The files beside the weights."""
+    files = {n: _cached(repo, n, revision) or _download(repo, n, revision, published) for n in published.beside}
+    for name in published.maybe:
+        with suppress(NoSuchFile):
+            files[name] = _cached(repo, name, revision) or _download(repo, name, revision, published)
+    return files
 
 
 def _download_weights(repo: str, revision: str, published: Published) -> tuple[str, Path]:
@@ -85,7 +101,7 @@ def _download(repo: str, name: str, revision: str, published: Published) -> Path
     except EntryNotFoundError:
         told = f"{repo} ({revision}) on the hub has no {name} for {published.name}"
         if name != FILE:
-            raise WeightsNotFound(told, hint=elsewhere) from None
+            raise NoSuchFile(told, hint=elsewhere) from None
         convert = f"download {repo}, {converting('pytorch_model.bin')}"
         raise NoSafetensors(told, hint=f"{convert}; then pass the folder as weights") from None
     except (HTTPError, OSError) as error:

@@ -108,6 +108,11 @@ def _mixed(inside: int, m: Mixed) -> "torch.nn.ModuleDict":
 
 def features(net: "torch.nn.ModuleDict", x: "torch.Tensor") -> "torch.Tensor":
     """Clips f32[B,3,T,H,W] -> f32[B,D], the mean of the last block."""
+    return last_block(net, x).float().mean((2, 3, 4))
+
+
+def last_block(net: "torch.nn.ModuleDict", x: "torch.Tensor") -> "torch.Tensor":
+    """Clips f32[B,3,T,H,W] -> [B,D,t,h,w], each an eighth in time and a 32nd in height and width, rounded up."""
     for name, layer in LAYERS.items():
         if isinstance(layer, Unit):
             x = _run(net[name], x)
@@ -115,7 +120,7 @@ def features(net: "torch.nn.ModuleDict", x: "torch.Tensor") -> "torch.Tensor":
             x = _pooled(x, layer)
         else:
             x = _branches(net[name], x)  # (B, C, t, h, w)
-    return x.float().mean((2, 3, 4))
+    return x
 
 
 def _run(unit: "torch.nn.ModuleDict", x: "torch.Tensor") -> "torch.Tensor":

@@ -49,12 +49,17 @@ class Preprocess:
         mean, std = (torch.tensor(c, device=pixels.device).view(3, 1, 1) for c in (self.mean, self.std))
         return pixels.float().div_(255).sub_(mean).div_(std)
 
+    def _target(self, h: int, w: int) -> tuple[int, int]:
+        """Height and width to resize to: the shorter side becomes ``floor(size / crop_pct)``, the shape stays."""
+        short = math.floor(self.size / self.crop_pct)
+        return (short, int(short * w / h)) if h <= w else (int(short * h / w), short)
+
     def _resize(self, images: "torch.Tensor") -> "torch.Tensor":
-        """u8[b,3,H,W] -> u8, shorter side ``floor(size / crop_pct)`` pixels, antialiased."""
+        """u8[b,3,H,W] -> u8, antialiased."""
         import torch
 
-        short, (h, w) = math.floor(self.size / self.crop_pct), images.shape[2:]
-        size = (short, int(short * w / h)) if h <= w else (int(short * h / w), short)
+        h, w = images.shape[2:]
+        size = self._target(h, w)
         if size == (h, w):
             return images
         if images.device.type == "cpu":
@@ -73,3 +78,14 @@ class Preprocess:
     def _crop(self, images: "torch.Tensor") -> "torch.Tensor":
         top, left = (round((side - self.size) / 2) for side in images.shape[2:])
         return images[:, :, top : top + self.size, left : left + self.size]
+
+
+@dataclass(frozen=True)
+class Squashed(Preprocess):
+    """Both sides become ``floor(size / crop_pct)``: nothing is cut off at the longer one, the shape is lost."""
+
+    squash: bool = True
+
+    def _target(self, h: int, w: int) -> tuple[int, int]:
+        side = math.floor(self.size / self.crop_pct)
+        return side, side

@@ -44,7 +44,7 @@ def halve(net: "torch.nn.Module") -> None:
     import torch
 
     nn = torch.nn
-    for module in net.modules():
-        plain = not nn.utils.parametrize.is_parametrized(module)
-        if plain and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+    passes = {c.forward for c in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)}
+    for module in net.modules():  # one with a pass of its own may use its weights in float32, too
+        if type(module).forward in passes and not nn.utils.parametrize.is_parametrized(module):
             module.to(torch.bfloat16)

@@ -18,6 +18,10 @@ class NoSafetensors(WeightsNotFound):
     """A repository that has its weights in another format."""
 
 
+class NoSuchFile(WeightsNotFound):
+    """A repository that lacks a file beside the weights."""
+
+
 @dataclass(frozen=True)
 class Published:
     """How a model is published: repo ids (the current one first, or none) and the files beside that it needs."""
@@ -26,6 +30,7 @@ class Published:
     repos: tuple[str, ...]
     beside: tuple[str, ...] = ()
     either: tuple[str, ...] = ()  # older spellings of files beside, read from local folders only
+    maybe: tuple[str, ...] = ()  # files beside that are read where there are any
     pickle: str = ""  # where the weights are published as a pickle, if no repository has them
 
 
@@ -38,11 +43,10 @@ class Found:
     files: dict[str, Path]
 
     def signature(self, *libraries: str) -> list[Any]:
-        """``[spec, [name, size, mtime_ns], ...]``; for a seed the versions of the libraries that draw the numbers."""
-        if self.seed is not None:
-            return [self.spec, *([name, version(name)] for name in ("torch", *libraries))]
+        """``[spec, [name, size, mtime_ns], ...]``; with a seed the versions of the libraries that draw the numbers."""
+        drawn = [] if self.seed is None else [[name, version(name)] for name in ("torch", *libraries)]
         stats = [(name, path.stat()) for name, path in sorted(self.files.items())]
-        return [self.spec, *([name, s.st_size, s.st_mtime_ns] for name, s in stats)]
+        return [self.spec, *drawn, *([name, s.st_size, s.st_mtime_ns] for name, s in stats)]
 
 
 def converting(pickle: str) -> str:

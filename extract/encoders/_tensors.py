@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     Net = TypeVar("Net", bound=torch.nn.Module)
+    State = dict[str, torch.Tensor]
 
 #: Rewrites of tensor names, in order: (pattern, replacement), or (pattern, None) to leave the tensor out.
 Names = Sequence[tuple[str, str | None]]
@@ -34,8 +35,11 @@ def announce_random(name: str, seed: int) -> None:
     )
 
 
-def fill(net: "torch.nn.Module", path: Path, names: Names) -> None:
-    """Read a safetensors file into ``net``. Raises DataError on missing, unexpected or misshapen tensors."""
+def fill(net: "torch.nn.Module", path: Path, names: Names, adapted: "Callable[[State], State]" = dict) -> None:
+    """Read a safetensors file into ``net``, its tensors ``adapted`` and then renamed.
+
+    Raises DataError on missing, unexpected or misshapen tensors.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -43,7 +47,7 @@ def fill(net: "torch.nn.Module", path: Path, names: Names) -> None:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is no readable safetensors file ({error})", hint="download it again") from None
-    state = {new: t for old, t in state.items() if (new := _renamed(old, names)) is not None}
+    state = {new: t for old, t in adapted(state).items() if (new := _renamed(old, names)) is not None}
     wanted = net.state_dict()
     counters = {k: t for k, t in wanted.items() if k.endswith("num_batches_tracked")}  # absent before torch 0.4, unused
     state = {**counters, **state}

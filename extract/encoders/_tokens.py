@@ -1,4 +1,4 @@
-"""Text units to tokens: byte-level BPE that knows which characters, and so which unit, a token came from."""
+"""Text units to tokens: fast tokenizers, which know which characters, and so which unit, a token came from."""
 
 import string
 from bisect import bisect_right
@@ -34,10 +34,19 @@ def tokenize(tokenizer: "Tokenizer", texts: Sequence[str]) -> Tokens:
     for text in texts:
         starts.append(at)
         at += len(text) + 1
-    encoding = tokenizer.encode(" ".join(texts), add_special_tokens=False)
-    stops = [stop if stop > start else 0 for start, stop in encoding.offsets]  # a space's own token has no width
+    text = " ".join(texts)
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    stops = [stop if text[start:stop].strip() else 0 for start, stop in encoding.offsets]  # 0: a space's own token
     unit = [bisect_right(starts, stop - 1) - 1 for stop in stops]
     return Tokens(np.array(encoding.ids, np.int64), np.array(unit, np.int64))
+
+
+def closing(tokenizer: "Tokenizer") -> tuple[list[int], list[int]]:
+    """Ids of the special tokens that the tokenizer puts before and behind a text."""
+    special = tokenizer.encode("a")
+    inside = [i for i, mask in enumerate(special.special_tokens_mask) if not mask]
+    first, last = (inside[0], inside[-1] + 1) if inside else (len(special.ids), len(special.ids))
+    return special.ids[:first], special.ids[last:]
 
 
 def seedless() -> "Tokenizer":
@@ -56,7 +65,7 @@ def seedless() -> "Tokenizer":
     return tokenizer
 
 
-def read_tokenizer(files: Mapping[str, Path]) -> tuple["Tokenizer", str]:
+def read_tokenizer(files: Mapping[str, Path], name: str) -> tuple["Tokenizer", str]:
     """The tokenizer beside the weights (tokenizer.json, or vocab.json and merges.txt) and the text that defines it.
 
     Raises WeightsNotFound where there is none, DataError where it cannot be read.
@@ -66,7 +75,7 @@ def read_tokenizer(files: Mapping[str, Path]) -> tuple["Tokenizer", str]:
     names = next((n for n in (("tokenizer.json",), ("vocab.json", "merges.txt")) if set(n) <= files.keys()), None)
     if names is None:
         raise WeightsNotFound(
-            "there is no tokenizer beside the roberta weights",
+            f"there is no tokenizer beside the {name} weights",
             hint="put tokenizer.json (or vocab.json and merges.txt) into their folder",
         )
     texts = [files[n].read_text(encoding="utf-8") for n in names]

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from cache.errors import UsageError, WeightsNotFound
-from extract.encoders._hub import from_hub
+from extract.encoders._hub import beside_of, from_hub
 from extract.encoders._published import DRY_RUN, FILE, PICKLES, Found, Published, converting
 
 
@@ -36,11 +36,31 @@ def find(spec: str, published: Published, *, pretrained: bool = True) -> Found:
     if spec in ("", "hub"):
         return from_hub(published.repos, "main", published)
     if kind == "hub":
-        repo, _, revision = rest.partition("@")
-        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repo):
-            raise UsageError(f"{published.name} weights {spec!r} name no repository", hint="write hub:<org/name>")
-        return from_hub((repo,), revision or "main", published)
+        repo, revision = _repository(spec, published)
+        return from_hub((repo,), revision, published)
     return _from_disk(Path(spec).expanduser(), published)
+
+
+def find_beside(spec: str, published: Published) -> dict[str, Path]:
+    """The files beside the weights of ``hub:<org/name>`` or a folder, whose weights are not wanted themselves."""
+    if spec.startswith("hub:"):
+        return beside_of(*_repository(spec, published), published)
+    folder = Path(spec).expanduser()
+    if not folder.is_dir():
+        raise WeightsNotFound(f"{published.name} has no folder {spec!r}", hint="give a folder or a hub id <org/name>")
+    return _beside(folder, published)
+
+
+def _repository(spec: str, published: Published) -> tuple[str, str]:
+    repo, _, revision = spec.removeprefix("hub:").partition("@")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repo):
+        raise UsageError(f"{published.name} weights {spec!r} name no repository", hint="write hub:<org/name>")
+    return repo, revision or "main"
+
+
+def _beside(folder: Path, published: Published) -> dict[str, Path]:
+    paths = (folder / name for name in (*published.beside, *published.either, *published.maybe))
+    return {p.name: p for p in paths if p.is_file()}
 
 
 def _from_disk(path: Path, published: Published) -> Found:
@@ -56,8 +76,7 @@ def _from_disk(path: Path, published: Published) -> Found:
         )
     else:
         weights = _in_folder(folder, published)
-    beside = (folder / name for name in (*published.beside, *published.either))
-    return Found(str(path.resolve()), None, {FILE: weights, **{p.name: p for p in beside if p.is_file()}})
+    return Found(str(path.resolve()), None, {FILE: weights, **_beside(folder, published)})
 
 
 def _in_folder(folder: Path, published: Published) -> Path:

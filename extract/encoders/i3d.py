@@ -5,7 +5,9 @@ Model: Carreira and Zisserman, "Quo Vadis, Action Recognition? A New Model and t
 dimensions. Weights: DeepMind (Apache-2.0), ``rgb_imagenet`` as converted by pytorch-i3d (Apache-2.0), whose names of
 tensors this network has; a pickle only. Padding is TensorFlow's SAME. The paper averages windows of 2 x 7 x 7; here
 the mean goes over all positions, which is the same for 16 frames and lets a clip have any length. How clips are cut
-and rows placed: ``_clips``. The layers: ``_inception``. ``micro`` is the same network, an eighth as wide, for tests.
+and rows placed: ``_clips``. The layers: ``_inception``. Weights of torchvision's 2-d GoogLeNet (Inception-v1 on
+ImageNet) are known by their names and inflated as in the paper's section 2.1: ``_inflate``. ``micro`` is the same
+network, an eighth as wide, for tests.
 """
 
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 from extract.encoders import ENCODERS
 from extract.encoders._clips import ClipConfig, ClipEncoder
 from extract.encoders._inception import features, inception
+from extract.encoders._inflate import inflated, is_flat
 from extract.encoders._pixels import Preprocess
 from extract.encoders._published import Found, Published
 
@@ -44,6 +47,10 @@ class I3D(ClipEncoder):
     def build(self, found: Found) -> "torch.nn.Module":
         """The network without its classifier."""
         return inception(NARROW[self.cfg.size])
+
+    def adapt(self, state: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+        """Weights for pictures inflated, others as they are."""
+        return inflated(state) if is_flat(state) else state
 
     def embed(self, clips: "torch.Tensor") -> "torch.Tensor":
         """f32[B,3,T,S,S] -> f32[B,D]."""

@@ -11,20 +11,41 @@ import numpy as np
 import pytest
 import torch
 
+from cache.errors import UsageError
 from cache.records import MODALITIES, Track
 from extract.blocks import FrameBlock, TimedText, Waveform
 from extract.encoders import ENCODERS
 from extract.encoders._precision import computing
+from extract.encoders._tokens import seedless
 
 CPU = torch.device("cpu")
 NAMES = ENCODERS.names()
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "then", "it", "sleeps"]
 
 
+#: What the encoders of any model are tried with: a name, or a folder that is written below.
+MODELS = {"timm": "test_resnet"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models(tmp_path_factory):
+    """Folders of tiny models without weights, in the published format."""
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    text, audio = (tmp_path_factory.mktemp(n) for n in ("text", "audio"))
+    config = {"model_type": "bert", "vocab_size": 1024, "max_position_embeddings": 512, **shape}
+    (text / "config.json").write_text(json.dumps(config))
+    (text / "tokenizer.json").write_text(seedless().to_str())
+    speech = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+    config = {"model_type": "wavlm", "num_buckets": 16, "max_bucket_distance": 40, **shape, **speech}
+    (audio / "config.json").write_text(json.dumps(config))
+    (audio / "preprocessor_config.json").write_text('{"do_normalize": false, "sampling_rate": 16000}')
+    MODELS.update({"hf-text": str(text), "hf-audio": str(audio)})
+
+
 def make(name: str, **options: object):
     """The smallest variant of an encoder with random weights."""
     cls = ENCODERS.get(name)
-    wanted = {"size": "micro", "weights": "random:0", **options}
+    wanted = {"size": "micro", "weights": "random:0", "model": MODELS.get(name), **options}
     return cls(cls.Config(**{k: v for k, v in wanted.items() if k in {f.name for f in fields(cls.Config)}}))
 
 
@@ -103,7 +124,7 @@ def test_settings_and_signature_are_json_and_hold_what_changes_numbers(name):
     settings = encoder.settings()
     assert json.loads(json.dumps(settings)) is not None
     assert not settings.keys() & encoder.NO_EFFECT
-    assert {f.name for f in fields(encoder.Config)} - encoder.NO_EFFECT <= settings.keys()
+    assert {f.name for f in fields(encoder.Config)} - encoder.NO_EFFECT - {"layers"} <= settings.keys()
     assert json.loads(json.dumps(encoder.signature())) == make(name).signature()
     if "precision" in settings:
         assert make(name, precision="bf16").settings() != settings
@@ -161,16 +182,55 @@ def test_float32_arithmetic_is_set_for_the_pass_only(monkeypatch):
 def test_naming_planning_and_signing_import_no_torch():
     """A run that has nothing to do asks every encoder for these and must stay instant."""
     code = """
-import sys
+import json, sys
 from extract.encoders import ENCODERS
 for name in ENCODERS.names():
     cls = ENCODERS.get(name)
     known = cls.Config.__dataclass_fields__
-    wanted = {"size": "micro", "weights": "random:0"}
+    wanted = {"size": "micro", "weights": "random:0", "model": json.loads(sys.argv[1]).get(name)}
     encoder = cls(cls.Config(**{k: v for k, v in wanted.items() if k in known}))
-    encoder.dim, encoder.settings(), encoder.signature()
+    encoder.settings(), encoder.signature()
+    if name != "timm":  # whose widths only timm knows
+        encoder.dim
 heavy = {"torch", "timm", "transformers", "torchvision", "torchaudio"} & sys.modules.keys()
 assert not heavy, heavy
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(MODELS)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+LAYERED = [n for n in NAMES if "layers" in {f.name for f in fields(ENCODERS.get(n).Config)}]
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_several_layers_lie_side_by_side_in_the_order_asked_for(name):
+    together = loaded(name, layers=(-1, 0, 1))
+    blocks = recording(together, 1)
+    values = encode(together, blocks).values
+    assert together.dim == 3 * together.layer_dim == values.shape[1]
+    for i, layer in enumerate((-1, 0, 1)):
+        alone = encode(loaded(name, layer=layer), blocks).values
+        np.testing.assert_allclose(values.reshape(len(values), 3, -1)[:, i], alone, atol=1e-6)
+    one, single = loaded(name, layers=(1,)), loaded(name, layer=1)
+    np.testing.assert_array_equal(encode(one, blocks).values, encode(single, blocks).values)
+    assert one.weights_hash == together.weights_hash
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_settings_say_which_layers_a_row_has_and_how_wide_each_is(name):
+    several, plain = make(name, layers=(0, 2)).settings(), make(name).settings()
+    assert (list(several["layers"]), several["layer_dim"]) == ([0, 2], make(name).dim)
+    assert "layer" not in several
+    assert plain["layer"] == -1
+    assert not {"layers", "layer_dim"} & plain.keys()
+    assert make(name, layers=(2, 0)).settings() != several
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_layers_that_contradict_each_other_are_refused(name):
+    with pytest.raises(UsageError, match=r"layer = 1 and layers = \[2\]; give one of them"):
+        make(name, layer=1, layers=(2,))
+    with pytest.raises(UsageError, match="name one twice"):
+        make(name, layers=(1, 2, 1))
+    with pytest.raises(UsageError, match=f"{name} has 2 layers, layer 3 was asked for"):
+        loaded(name, layers=(1, 3))

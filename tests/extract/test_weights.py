@@ -10,12 +10,18 @@ from safetensors.torch import save_file
 
 from cache.errors import DataError, UsageError, WeightsNotFound
 from extract.encoders import ENCODERS
+from extract.encoders._precision import halve
 from extract.encoders._published import FILE, Published
 from extract.encoders._tensors import fill, seeded, tensor_hash
-from extract.encoders._weights import find
+from extract.encoders._weights import find, find_beside
 
 PUBLISHED = Published("demo", ("org/demo",), ("config.json",))
 PRETRAINED = ("swin", "resnet18", "resnet50", "hubert", "roberta")
+OPEN = {
+    "timm": "test_resnet.r160_in1k",
+    "hf-audio": "microsoft/wavlm-base-plus",
+    "hf-text": "google-bert/bert-base-cased",
+}
 
 
 @pytest.fixture
@@ -35,9 +41,10 @@ def cached(hub, repo: str, name: str, text: str = "{}") -> None:
     (home / "snapshots" / "abc" / name).write_text(text)
 
 
-@pytest.mark.parametrize("name", PRETRAINED)
+@pytest.mark.parametrize("name", [*PRETRAINED, *OPEN])
 def test_without_weights_and_network_one_line_says_what_to_do(name, offline):
-    encoder = ENCODERS.get(name)(ENCODERS.get(name).Config())
+    cls = ENCODERS.get(name)
+    encoder = cls(cls.Config(**({"model": OPEN[name]} if name in OPEN else {})))
     with pytest.raises(WeightsNotFound) as caught:
         encoder.signature()
     message = str(caught.value)
@@ -222,3 +229,45 @@ def test_a_kept_conversion_is_found_offline(offline):
     (home / "snapshots" / "c0ffee").mkdir(parents=True)
     (home / "snapshots" / "c0ffee" / "model.safetensors").write_text("weights")
     assert find("hub", Published("demo", ("org/demo",))).spec == "hub:org/demo@refs/pr/4"
+
+
+def test_files_that_may_be_beside_are_taken_where_they_are(offline, tmp_path):
+    published = Published("demo", ("org/demo",), ("config.json",), maybe=("tokenizer.json",))
+    for name in (FILE, "config.json", "tokenizer.json"):
+        cached(offline, "org/demo", name)
+    assert set(find("hub", published).files) == {FILE, "config.json", "tokenizer.json"}
+    assert set(find_beside("hub:org/demo", published)) == {"config.json", "tokenizer.json"}
+    (tmp_path / "config.json").write_text("{}")
+    assert find_beside(str(tmp_path), published) == {"config.json": tmp_path / "config.json"}
+
+
+def test_files_that_a_repository_of_the_hub_lacks_are_told_from_those_that_cannot_be_reached(offline, monkeypatch):
+    published = Published("demo", ("org/demo",), maybe=("tokenizer.json",))
+    cached(offline, "org/demo", FILE)
+    with pytest.raises(WeightsNotFound, match="HF_HUB_OFFLINE"):
+        find("hub", published)
+
+    def absent(repo, name, *, revision):
+        from huggingface_hub.errors import EntryNotFoundError
+
+        raise EntryNotFoundError("404")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: SimpleNamespace(head=lambda *_, **__: None))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", absent)
+    assert set(find("hub", published).files) == {FILE}
+    with pytest.raises(WeightsNotFound, match=r"has no config\.json"):
+        find("hub", Published("demo", ("org/demo",), ("config.json",)))
+
+
+def test_only_layers_with_torchs_own_pass_are_halved():
+    class Standardised(torch.nn.Conv2d):
+        def forward(self, x):
+            return torch.nn.functional.conv2d(x, self.weight - self.weight.mean())
+
+    class Named(torch.nn.Conv2d):
+        pass
+
+    net = torch.nn.Sequential(Standardised(1, 1, 1), Named(1, 1, 1), torch.nn.Linear(1, 1), torch.nn.LayerNorm(1))
+    halve(net)
+    assert [m.weight.dtype for m in net] == [torch.float32, torch.bfloat16, torch.bfloat16, torch.float32]

@@ -34,7 +34,7 @@ def from_hub(repos: tuple[str, ...], revision: str, published: Published) -> Fou
 def beside_of(repo: str, revision: str, published: Published) -> dict[str, Path]:
     """The files beside the weights."""
     files = {n: _cached(repo, n, revision) or _download(repo, n, revision, published) for n in published.beside}
-    for name in published.maybe:
+    for name in (n for n in published.maybe if not _known_absent(repo, n, revision)):
         with suppress(NoSuchFile):
             files[name] = _cached(repo, name, revision) or _download(repo, name, revision, published)
     return files
@@ -83,6 +83,13 @@ def _cached(repo: str, name: str, revision: str) -> Path | None:
 
     path = try_to_load_from_cache(repo, name, revision=revision)
     return Path(path) if isinstance(path, str) else None
+
+
+def _known_absent(repo: str, name: str, revision: str) -> bool:
+    """Whether the hub was asked before and has no such file."""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    return try_to_load_from_cache(repo, name, revision=revision) is _CACHED_NO_EXIST
 
 
 def _download(repo: str, name: str, revision: str, published: Published) -> Path:

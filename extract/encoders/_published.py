@@ -29,7 +29,7 @@ class Published:
     name: str
     repos: tuple[str, ...]
     beside: tuple[str, ...] = ()
-    either: tuple[str, ...] = ()  # older spellings of files beside, read from local folders only
+    either: tuple[str, ...] = ()  # more files beside, read from local folders only
     maybe: tuple[str, ...] = ()  # files beside that are read where there are any
     pickle: str = ""  # where the weights are published as a pickle, if no repository has them
 

@@ -49,7 +49,7 @@ class Timm(FrameEncoder):
 
     def __init__(self, cfg: Config) -> None:
         super().__init__(cfg)
-        self.published = Published("timm", (f"timm/{cfg.model}",), maybe=(CONFIG,))
+        self.published = Published("timm", (f"timm/{cfg.model}",), either=(CONFIG,))  # the hub's is timm's
 
     @cached_property
     def dim(self) -> int:

@@ -246,6 +246,11 @@ def test_files_that_a_repository_of_the_hub_lacks_are_told_from_those_that_canno
     cached(offline, "org/demo", FILE)
     with pytest.raises(WeightsNotFound, match="HF_HUB_OFFLINE"):
         find("hub", published)
+    known = offline / "models--org--demo" / ".no_exist" / "abc" / "tokenizer.json"
+    known.parent.mkdir(parents=True)
+    known.touch()
+    assert set(find("hub", published).files) == {FILE}
+    known.unlink()
 
     def absent(repo, name, *, revision):
         from huggingface_hub.errors import EntryNotFoundError

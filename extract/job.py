@@ -90,8 +90,8 @@ def _see(work: _Work, visual: list[Stream]) -> None:
             video.read_times()
             _write_timeline(work, video)
     else:
-        film = VideoFile(recording.video, visual[0].decode)
-        _look(work, visual, film.blocks(), film)
+        film, faces = VideoFile(recording.video, visual[0].decode), visual[0].faces
+        _look(work, visual, faces.blocks(film.blocks()) if faces else film.blocks(), film)
         return
     timeline = cache.timelines.read(recording.id)
     _look(work, visual, crop_blocks(recording.crops, timeline) if recording.crops and visual else [], None)
@@ -105,6 +105,8 @@ def _look(work: _Work, visual: list[Stream], blocks: Iterable[FrameBlock], film:
         ahead = stack.enter_context(closing(prefetched(blocks, what=name)))
         try:
             for block in within(ahead, work.until, name):
+                if not block.rgb:  # no face in any of these frames
+                    continue
                 begun = True
                 for stream, made in zip(visual, rows, strict=True):
                     made.append(stream.ready().push(block))

@@ -16,6 +16,7 @@ from cache.records import MODALITIES, Recording
 from cache.store import FeatureCache
 from extract.clock import nominal_fps
 from extract.datasets import Dataset, open_dataset
+from extract.faces import FaceCrops, face_crops
 from extract.index import check_same_corpus, index_labels
 from extract.job import extract_recording
 from extract.media import hardware_decoder
@@ -24,7 +25,7 @@ from extract.plan import Job, plan
 from extract.recipe import ExtractRecipe, options_of
 from extract.sizes import bytes_needed, check_room, size_of
 from extract.source import changed_source
-from extract.streams import Stream, Wanted, declare, want
+from extract.streams import Stream, Wanted, declare, want, want_boxes
 
 log = logging.getLogger("affuse")
 _ALIKE = 5  # so many recordings failing first, all for one cause, end the run: the cause is not theirs
@@ -75,7 +76,7 @@ def prepare(recipe: ExtractRecipe) -> tuple[Dataset, list[Recording], list[Wante
     recordings = dataset.recordings()
     if not recordings:
         raise UsageError(f"{recipe.root} holds no recording of {recipe.dataset}")
-    wanted = list(_wanted(recipe))
+    wanted = list(_wanted(recipe, face_crops(recipe.faces, recipe.face_weights, recordings)))
     if not wanted:
         raise UsageError("no stream is asked for", hint="name one with --visual, --audio or --text")
     return dataset, recordings, wanted
@@ -88,11 +89,13 @@ def _check_room(jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache
     check_room(bytes_needed(jobs, specs, sizes, dtype), cache.root)
 
 
-def _wanted(recipe: ExtractRecipe) -> Iterable[Wanted]:
+def _wanted(recipe: ExtractRecipe, faces: FaceCrops | None) -> Iterable[Wanted]:
+    how = {"align": recipe.align, "dtype": recipe.dtype, "decode": recipe.decode, "faces": faces}
     for modality in MODALITIES:
         for text in getattr(recipe, modality):
-            options = options_of(recipe, text)
-            yield want(text, modality, options, align=recipe.align, dtype=recipe.dtype, decode=recipe.decode)
+            yield want(text, modality, options_of(recipe, text), **how)
+    if faces:
+        yield want_boxes(faces, recipe.decode)
 
 
 def _run_jobs(

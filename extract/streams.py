@@ -13,6 +13,7 @@ from cache.recipe import build, merge
 from cache.records import Modality, StreamSpec
 from cache.store import FeatureCache
 from extract.encoders import ENCODERS, Encoder
+from extract.faces import FaceBoxes, FaceCrops
 from extract.media import decoder
 from extract.naming import parse
 
@@ -31,6 +32,7 @@ class Stream:
     dtype: str
     weights: str
     decode: str = "cpu"
+    faces: FaceCrops | None = None
     _ready: bool = field(default=False, repr=False)
 
     def ready(self) -> Encoder[Any]:
@@ -74,10 +76,18 @@ class Wanted:
     settings: dict[str, Any]
     signature: list[Any]
     decode: str
+    faces: FaceCrops | None = None
 
 
 def want(
-    text: str, modality: Modality, options: dict[str, Any], *, align: str, dtype: str, decode: str = "cpu"
+    text: str,
+    modality: Modality,
+    options: dict[str, Any],
+    *,
+    align: str,
+    dtype: str,
+    decode: str = "cpu",
+    faces: FaceCrops | None = None,
 ) -> Wanted:
     """Build the encoder that ``text`` asks for (see ``extract.naming``) and find its weights.
 
@@ -90,15 +100,31 @@ def want(
         raise UsageError(f"encoder {asked.made_by!r} is {cls.modality}", hint=f"give it as --{cls.modality} {text}")
     given = merge(options, asked.options, {"model": asked.model or None})
     encoder = cls(build(cls.Config, given, where=asked.stream))
-    settings = {
-        "encoder": asked.made_by,
+    faces = faces if modality == "visual" else None
+    settings = _settings(asked.made_by, encoder, align, dtype, decode, faces)
+    return Wanted(asked.stream, modality, encoder, settings, encoder.signature(), decode, faces)
+
+
+def want_boxes(faces: FaceCrops, decode: str) -> Wanted:
+    """The stream that tells what was cropped: a row is a frame's own, in pixels, so no option of the run changes it."""
+    boxes = FaceBoxes(faces)
+    settings = _settings(boxes.name, boxes, "overlap", "float32", decode, faces)
+    return Wanted(boxes.name, boxes.modality, boxes, settings, boxes.signature(), decode, faces)
+
+
+def _settings(
+    made_by: str, encoder: Encoder[Any], align: str, dtype: str, decode: str, faces: FaceCrops | None
+) -> dict[str, Any]:
+    """What the fingerprint covers, but for what only a loaded encoder knows; ``faces`` only where they are cropped."""
+    return {
+        "encoder": made_by,
         "version": encoder.version,
         "options": encoder.settings(),
         "align": align,
         "dtype": dtype,
-        "decoder": decoder(decode if modality == "visual" else "cpu"),
+        "decoder": decoder(decode if encoder.modality == "visual" else "cpu"),
+        **({"faces": faces.settings()} if faces else {}),
     }
-    return Wanted(asked.stream, modality, encoder, settings, encoder.signature(), decode)
 
 
 def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
@@ -111,7 +137,7 @@ def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
         settings, dim = cache.about(spec.key)["settings"], spec.dim
     spec = cache.declare(wanted.name, wanted.modality, dim, settings, {"signature": wanted.signature})
     align, dtype = wanted.settings["align"], wanted.settings["dtype"]
-    return Stream(wanted.encoder, spec, device, align, dtype, settings["weights"], wanted.decode)
+    return Stream(wanted.encoder, spec, device, align, dtype, settings["weights"], wanted.decode, wanted.faces)
 
 
 def remembered_key(cache: FeatureCache, wanted: Wanted) -> str:

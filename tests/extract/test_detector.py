@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+import cli
 from cache.errors import DataError, UsageError, WeightsNotFound
+from cache.store import FeatureCache
 from extract.detector import MODEL, YUNET, find_detector, open_detector, weights_hash
 
 STRIDES = (8, 16, 32)
@@ -146,6 +149,39 @@ def test_without_weights_one_line_says_where_to_get_them(spec, tmp_path, monkeyp
         find_detector(spec)
     assert "\n" not in str(caught.value)
     assert "random" not in str(caught.value)
+
+
+def test_opencvs_own_detector_crops_a_whole_run_from_the_command_line(yunet, light_encoders, media, manifest, tmp_path):
+    """A red square that moves, hides from frame 20 to 29, and comes back."""
+    at = [(2, 2 + i // 12) for i in range(60)]
+    shown = [i for i in range(60) if not 20 <= i < 30]
+
+    def picture(i):
+        return red_cell(*at[i], 160, 160) if i in shown else np.zeros((160, 160, 3), np.uint8)
+
+    path = media(tmp_path / "a.mp4", np.arange(60) / 25, picture=picture, size=160)
+    given = ["extract", "--dataset", "manifest", "--root", manifest(a={"video": path}), "--cache", tmp_path / "cache"]
+    given += ["--visual", "brightness", "--audio", "none", "--text", "none", "--faces", "tracked"]
+    result = CliRunner().invoke(cli.app, [*map(str, given), "--face-weights", str(yunet), "--quiet"])
+    assert result.exit_code == 0, result.output
+    cache = FeatureCache(tmp_path / "cache")
+    boxes, rows = (cache.read(cache.resolve(n).key, "a") for n in ("face-box", "brightness"))
+    assert np.flatnonzero(boxes.present).tolist() == np.flatnonzero(rows.present).tolist() == shown
+    wanted = (np.array(at)[shown][:, ::-1] - 1) * STRIDE
+    np.testing.assert_allclose(boxes.values[shown, 1:3], wanted, atol=1)
+    assert (boxes.values[shown, 0] >= 0.9).all()
+    assert cache.about(cache.resolve("brightness").key)["settings"]["faces"]["weights"] == weights_hash(yunet)
+
+
+def test_without_opencv_the_command_ends_with_one_line(light_encoders, media, manifest, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    root = manifest(a={"video": media(tmp_path / "a.mp4", np.arange(5) / 25)})
+    given = ["extract", "--dataset", "manifest", "--root", root, "--cache", tmp_path / "cache", "--faces", "largest"]
+    result = CliRunner().invoke(cli.app, [*map(str, given), "--visual", "brightness", "--audio", "none"])
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "pip install 'affuse[faces]'" in result.stderr
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"no network", b"version https://git-lfs.github.com/spec/v1"])

@@ -234,6 +234,14 @@ def test_a_recording_without_any_face_is_absent_throughout_and_named(light_encod
         assert not read(tmp_path / "cache", name, "b").present.any()
 
 
+def test_no_encoder_is_given_a_block_without_pictures(light_encoders, detector, film, tmp_path, monkeypatch):
+    given, push = [], light_encoders["brightness"].push
+    counted = lambda self, block: given.append(len(block.rgb)) or push(self, block)  # noqa: E731
+    monkeypatch.setattr(light_encoders["brightness"], "push", counted)
+    run(film(lambda i: 64 if i >= 70 else 0), tmp_path / "cache")
+    assert given == [5]  # the first block of 64 frames shows nobody
+
+
 def test_a_long_stretch_without_a_face_keeps_the_reader_going():
     film = [type("B", (), {"rgb": [np.zeros((8, 8, 3), np.uint8)] * 4, "spans": np.ones((4, 2))})] * 5
     blocks = list(crop_faces(film, lambda rgb: [], tracked=True))

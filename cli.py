@@ -126,6 +126,8 @@ def extract(
     text: Text = None,
     align: Annotated[str | None, typer.Option(help="overlap (default), linear or nearest.")] = None,
     fps: Fps = None,
+    recogniser: Annotated[str | None, typer.Option(help="Whisper (ID or ./DIR), where no transcript is.")] = None,
+    language: Annotated[str | None, typer.Option(help="What it hears, e.g. en. Default: detected.")] = None,
     device: Device = None,
     recipe: Recipe = None,
     plugin: Plugin = None,
@@ -150,6 +152,7 @@ def extract(
 
     given = {"dataset": dataset, "root": root, "cache": cache, "align": align, "device": device, "fps": fps}
     given |= {"visual": _split(visual), "audio": _split(audio), "text": _split(text), "plugins": plugin}
+    given |= {"recogniser": recogniser, "language": language}
     wanted = extract_recipe(merge(given, parse_sets(set_ or [])), recipe)
     if plan:
         forecast = run_plan(wanted, quiet=quiet)

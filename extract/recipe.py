@@ -27,6 +27,9 @@ class ExtractRecipe:
     video (``cuda``, ``qsv``, ... as PyAV offers), which is in the fingerprint of visual streams. ``fps``: frames a
     second of recordings without video (sound alone: 25 where it is None; crops alone need it). ``plugins``: Python
     files that register a dataset or an encoder of one's own.
+
+    ``recogniser``: a Whisper (hub id or folder) for the words of recordings without a transcript, in ``language``
+    (``en``; detected where it is empty); both are in the fingerprint of text streams. Without one those have no words.
     """
 
     dataset: str
@@ -43,11 +46,18 @@ class ExtractRecipe:
     decode: str = "cpu"
     deadline_s: float = 6 * 3600.0
     fps: float | None = None
+    recogniser: str = ""
+    language: str = ""
     plugins: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.fps is not None and not 0 < self.fps <= _FPS_AT_MOST:
             raise ConfigError(f"fps is {self.fps:g}; wanted frames a second, above 0 and up to {_FPS_AT_MOST}")
+        if self.recogniser and not self.text:
+            raise ConfigError("a recogniser is given, but no stream of text", hint="name one: --text roberta")
+        if self.language and not self.recogniser:
+            told = f"language is {self.language!r}, but nothing is recognised"
+            raise ConfigError(told, hint="name a model: --recogniser openai/whisper-small")
 
 
 def extract_recipe(given: dict[str, Any], recipe: Path | None = None) -> ExtractRecipe:

@@ -4,25 +4,25 @@ The hash of the loaded weights is in the fingerprint. Hashing means loading, so 
 of the weights it came from: while that is unchanged, its hash is known and torch is not even imported.
 """
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from cache.errors import DataError, UsageError
 from cache.fingerprint import canonical, stream_key
 from cache.recipe import build, merge
 from cache.records import Modality, StreamSpec
 from cache.store import FeatureCache
+from extract.asr import Recogniser
+from extract.device import torch_device
 from extract.encoders import ENCODERS, Encoder
+from extract.heard import Heard, heard, known_weights
 from extract.media import decoder
 from extract.naming import parse
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass
 class Stream:
-    """One encoder of a run and the cached stream it fills."""
+    """One encoder of a run and the cached stream it fills. heard: for text, words of recordings without transcript."""
 
     encoder: Encoder[Any]
     spec: StreamSpec
@@ -31,6 +31,7 @@ class Stream:
     dtype: str
     weights: str
     decode: str = "cpu"
+    heard: Heard | None = None
     _ready: bool = field(default=False, repr=False)
 
     def ready(self) -> Encoder[Any]:
@@ -47,25 +48,12 @@ class Stream:
         return self.encoder
 
 
-def torch_device(name: str) -> "torch.device":
-    """``auto`` is CUDA where there is one, then Apple's MPS, else the CPU."""
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError("--device cuda was asked for, but torch sees no CUDA device", hint="use --device auto")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"{name!r} is no device", hint="use auto, cpu, cuda, cuda:1 or mps") from error
-
-
 @dataclass(frozen=True)
 class Wanted:
     """An encoder that a run asks for, before any cache is touched.
 
-    settings lack only the weights' hash, and what the encoder knows of its model once that is loaded.
+    settings lack only the weights' hash, and what the encoder knows of its model once that is loaded. recogniser: of
+    words, for streams of text where one is asked for.
     """
 
     name: str
@@ -74,10 +62,18 @@ class Wanted:
     settings: dict[str, Any]
     signature: list[Any]
     decode: str
+    recogniser: Recogniser | None = None
 
 
 def want(
-    text: str, modality: Modality, options: dict[str, Any], *, align: str, dtype: str, decode: str = "cpu"
+    text: str,
+    modality: Modality,
+    options: dict[str, Any],
+    *,
+    align: str,
+    dtype: str,
+    decode: str = "cpu",
+    recogniser: Recogniser | None = None,
 ) -> Wanted:
     """Build the encoder that ``text`` asks for (see ``extract.naming``) and find its weights.
 
@@ -98,11 +94,15 @@ def want(
         "dtype": dtype,
         "decoder": decoder(decode if modality == "visual" else "cpu"),
     }
-    return Wanted(asked.stream, modality, encoder, settings, encoder.signature(), decode)
+    hears = recogniser if modality == "text" else None
+    return Wanted(asked.stream, modality, encoder, settings, encoder.signature(), decode, hears)
 
 
 def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
     """Work out the fingerprint, loading the weights only where their hash is not known, and declare the stream."""
+    words = heard(cache, wanted.recogniser, device) if wanted.recogniser else None
+    if words is not None:
+        wanted = replace(wanted, settings={**wanted.settings, "recogniser": words.settings})
     spec = _remembered(cache, wanted)
     if spec is None:
         wanted.encoder.load(torch_device(device))
@@ -111,11 +111,14 @@ def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
         settings, dim = cache.about(spec.key)["settings"], spec.dim
     spec = cache.declare(wanted.name, wanted.modality, dim, settings, {"signature": wanted.signature})
     align, dtype = wanted.settings["align"], wanted.settings["dtype"]
-    return Stream(wanted.encoder, spec, device, align, dtype, settings["weights"], wanted.decode)
+    return Stream(wanted.encoder, spec, device, align, dtype, settings["weights"], wanted.decode, words)
 
 
 def remembered_key(cache: FeatureCache, wanted: Wanted) -> str:
     """The key of a stream that was declared with the same settings and weights before; else an empty string."""
+    if wanted.recogniser is not None:
+        hears = {**wanted.recogniser.settings(), "weights": known_weights(cache, wanted.recogniser)}
+        wanted = replace(wanted, settings={**wanted.settings, "recogniser": hears})
     spec = _remembered(cache, wanted)
     return stream_key(wanted.name, cache.about(spec.key)["settings"]) if spec else ""
 

@@ -71,10 +71,8 @@ def extract_recording(
     timeline = cache.timelines.read(recording.id)  # it may be there although the pictures are not
     with work.noting("audio"):
         _hear(work, [s for s in streams if s.spec.modality == "audio"], timeline)
-    for stream in streams:
-        if stream.spec.modality == "text":
-            with work.noting("transcript"):
-                _read(work, stream, timeline)
+    with work.noting("recognise"):
+        _read(work, [s for s in streams if s.spec.modality == "text"], timeline)
     return work.outcome
 
 
@@ -131,9 +129,15 @@ def _hear(work: _Work, audio: list[Stream], timeline: Timeline) -> None:
                 _encode(work, stream, sound, timeline)
 
 
-def _read(work: _Work, stream: Stream, timeline: Timeline) -> None:
-    units = read_transcript(work.recording.transcript) if work.recording.transcript else []
-    _encode(work, stream, units or None, timeline)
+def _read(work: _Work, text: list[Stream], timeline: Timeline) -> None:
+    """The text streams, from the recording's transcript, else from the words that a recogniser hears."""
+    path = work.recording.transcript
+    if path is None and text and text[0].heard is not None:
+        path = text[0].heard.transcript(work.recording, work.until)
+    for stream in text:
+        with work.noting("transcript"):
+            units = read_transcript(path) if path else []
+            _encode(work, stream, units or None, timeline)
 
 
 def _encode(work: _Work, stream: Stream, whole: Any, timeline: Timeline) -> None:
@@ -147,7 +151,8 @@ def _encode(work: _Work, stream: Stream, whole: Any, timeline: Timeline) -> None
 
 def _commit(work: _Work, stream: Stream, rows: TrackSpool, timeline: Timeline) -> None:
     track, id = rows.track, work.recording.id
-    info = {"rows": len(track), "source": source_of(work.recording, stream.spec.modality)}
+    source = source_of(work.recording, stream.spec.modality, recognised=stream.heard is not None)
+    info = {"rows": len(track), "source": source}
     aligned = align_blocks(track, timeline, stream.align)
     absent = work.cache.write(stream.spec.key, id, aligned, info, dtype=stream.dtype)
     work.outcome.made.append(stream.spec.key)

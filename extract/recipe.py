@@ -29,6 +29,9 @@ class ExtractRecipe:
     second of recordings without video (sound alone: 25 where it is None; crops alone need it). ``faces``: which face of
     raw video is cropped, see ``extract.faces``; ``face_weights``: the detector's file or hub id. ``plugins``: Python
     files that register a dataset or an encoder of one's own.
+
+    ``recogniser``: a Whisper (hub id or folder) for the words of recordings without a transcript, in ``language``
+    (``en``; detected where it is empty); both are in the fingerprint of text streams. Without one those have no words.
     """
 
     dataset: str
@@ -47,6 +50,8 @@ class ExtractRecipe:
     fps: float | None = None
     faces: Mode = "none"
     face_weights: str = "hub"
+    recogniser: str = ""
+    language: str = ""
     plugins: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
@@ -54,6 +59,11 @@ class ExtractRecipe:
             raise ConfigError(f"fps is {self.fps:g}; wanted frames a second, above 0 and up to {_FPS_AT_MOST}")
         if self.faces == "none" and self.face_weights != "hub":
             raise ConfigError("face_weights are given, but no face is cropped", hint="add --faces largest")
+        if self.recogniser and not self.text:
+            raise ConfigError("a recogniser is given, but no stream of text", hint="name one: --text roberta")
+        if self.language and not self.recogniser:
+            told = f"language is {self.language!r}, but nothing is recognised"
+            raise ConfigError(told, hint="name a model: --recogniser openai/whisper-small")
 
 
 def extract_recipe(given: dict[str, Any], recipe: Path | None = None) -> ExtractRecipe:

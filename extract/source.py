@@ -36,11 +36,16 @@ def check_unchanged(recording: Recording, cache: FeatureCache) -> None:
         )
 
 
-def source_of(recording: Recording, modality: str) -> dict[str, Any]:
-    """What a stream of that modality is made from: kind, file name and size."""
-    if modality == "text":
-        return {"kind": "transcript", **identity(recording.transcript)} if recording.transcript else {"kind": "none"}
+def source_of(recording: Recording, modality: str, *, recognised: bool = False) -> dict[str, Any]:
+    """What a stream of that modality is made from: kind, file name and size.
+
+    recognised: whether words are recognised where there is no transcript.
+    """
     sound = sound_file(recording)
+    if modality == "text" and recording.transcript:
+        return {"kind": "transcript", **identity(recording.transcript)}
+    if modality == "text":
+        return {"kind": "recognised", **identity(sound)} if recognised and sound else {"kind": "none"}
     if modality == "audio":
         return {"kind": "sound", **identity(sound)} if sound else {"kind": "none"}
     if recording.crops:
@@ -48,10 +53,12 @@ def source_of(recording: Recording, modality: str) -> dict[str, Any]:
     return {"kind": "frames", **identity(recording.video)} if recording.video else {"kind": "none"}
 
 
-def changed_source(recording: Recording, stream: StreamSpec, cache: FeatureCache) -> Failure | None:
+def changed_source(
+    recording: Recording, stream: StreamSpec, cache: FeatureCache, *, recognised: bool = False
+) -> Failure | None:
     """Where a committed stream was made from another file than the corpus has now. A file that is gone is no change."""
     old = cache.commit_record(stream.key, recording.id).get("source")
-    new = source_of(recording, stream.modality)
+    new = source_of(recording, stream.modality, recognised=recognised)
     gone = new.get("bytes", 0) is None or (stream.modality == "audio" and new["kind"] == "none")
     if old is None or old == new or gone:
         return None

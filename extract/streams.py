@@ -4,26 +4,26 @@ The hash of the loaded weights is in the fingerprint. Hashing means loading, so 
 of the weights it came from: while that is unchanged, its hash is known and torch is not even imported.
 """
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from cache.errors import DataError, UsageError
 from cache.fingerprint import canonical, stream_key
 from cache.recipe import build, merge
 from cache.records import Modality, StreamSpec
 from cache.store import FeatureCache
+from extract.asr import Recogniser
+from extract.device import torch_device
 from extract.encoders import ENCODERS, Encoder
 from extract.faces import FaceBoxes, FaceCrops
+from extract.heard import Heard, heard, known_weights
 from extract.media import decoder
 from extract.naming import parse
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass
 class Stream:
-    """One encoder of a run and the cached stream it fills."""
+    """One encoder of a run and the cached stream it fills. heard: for text, words of recordings without transcript."""
 
     encoder: Encoder[Any]
     spec: StreamSpec
@@ -33,6 +33,7 @@ class Stream:
     weights: str
     decode: str = "cpu"
     faces: FaceCrops | None = None
+    heard: Heard | None = None
     _ready: bool = field(default=False, repr=False)
 
     def ready(self) -> Encoder[Any]:
@@ -49,25 +50,12 @@ class Stream:
         return self.encoder
 
 
-def torch_device(name: str) -> "torch.device":
-    """``auto`` is CUDA where there is one, then Apple's MPS, else the CPU."""
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError("--device cuda was asked for, but torch sees no CUDA device", hint="use --device auto")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"{name!r} is no device", hint="use auto, cpu, cuda, cuda:1 or mps") from error
-
-
 @dataclass(frozen=True)
 class Wanted:
     """An encoder that a run asks for, before any cache is touched.
 
-    settings lack only the weights' hash, and what the encoder knows of its model once that is loaded.
+    settings lack only the weights' hash, and what the encoder knows of its model once that is loaded. recogniser: of
+    words, for streams of text where one is asked for.
     """
 
     name: str
@@ -77,6 +65,7 @@ class Wanted:
     signature: list[Any]
     decode: str
     faces: FaceCrops | None = None
+    recogniser: Recogniser | None = None
 
 
 def want(
@@ -88,6 +77,7 @@ def want(
     dtype: str,
     decode: str = "cpu",
     faces: FaceCrops | None = None,
+    recogniser: Recogniser | None = None,
 ) -> Wanted:
     """Build the encoder that ``text`` asks for (see ``extract.naming``) and find its weights.
 
@@ -102,7 +92,8 @@ def want(
     encoder = cls(build(cls.Config, given, where=asked.stream))
     faces = faces if modality == "visual" else None
     settings = _settings(asked.made_by, encoder, align, dtype, decode, faces)
-    return Wanted(asked.stream, modality, encoder, settings, encoder.signature(), decode, faces)
+    hears = recogniser if modality == "text" else None
+    return Wanted(asked.stream, modality, encoder, settings, encoder.signature(), decode, faces, hears)
 
 
 def want_boxes(faces: FaceCrops, decode: str) -> Wanted:
@@ -129,6 +120,9 @@ def _settings(
 
 def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
     """Work out the fingerprint, loading the weights only where their hash is not known, and declare the stream."""
+    words = heard(cache, wanted.recogniser, device) if wanted.recogniser else None
+    if words is not None:
+        wanted = replace(wanted, settings={**wanted.settings, "recogniser": words.settings})
     spec = _remembered(cache, wanted)
     if spec is None:
         wanted.encoder.load(torch_device(device))
@@ -137,11 +131,15 @@ def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
         settings, dim = cache.about(spec.key)["settings"], spec.dim
     spec = cache.declare(wanted.name, wanted.modality, dim, settings, {"signature": wanted.signature})
     align, dtype = wanted.settings["align"], wanted.settings["dtype"]
-    return Stream(wanted.encoder, spec, device, align, dtype, settings["weights"], wanted.decode, wanted.faces)
+    made = (wanted.encoder, spec, device, align, dtype, settings["weights"])
+    return Stream(*made, decode=wanted.decode, faces=wanted.faces, heard=words)
 
 
 def remembered_key(cache: FeatureCache, wanted: Wanted) -> str:
     """The key of a stream that was declared with the same settings and weights before; else an empty string."""
+    if wanted.recogniser is not None:
+        hears = {**wanted.recogniser.settings(), "weights": known_weights(cache, wanted.recogniser)}
+        wanted = replace(wanted, settings={**wanted.settings, "recogniser": hears})
     spec = _remembered(cache, wanted)
     return stream_key(wanted.name, cache.about(spec.key)["settings"]) if spec else ""
 

@@ -154,8 +154,7 @@ def extract(
 
     given = {"dataset": dataset, "root": root, "cache": cache, "align": align, "device": device, "fps": fps}
     given |= {"visual": _split(visual), "audio": _split(audio), "text": _split(text), "plugins": plugin}
-    given |= {"faces": faces, "face_weights": face_weights}
-    given |= {"recogniser": recogniser, "language": language}
+    given |= {"faces": faces, "face_weights": face_weights, "recogniser": recogniser, "language": language}
     wanted = extract_recipe(merge(given, parse_sets(set_ or [])), recipe)
     if plan:
         forecast = run_plan(wanted, quiet=quiet)

@@ -55,7 +55,7 @@ class Heard:
         return path
 
     def _segments(self, recording: Recording, sound: Path, until: float) -> list[dict[str, Any]]:
-        with sound_at(sound, {RATE}, self.root) as sounds:
+        with sound_at(sound, {RATE}, self.root, until) as sounds:
             if not sounds:
                 return []
             self._ready()

@@ -7,7 +7,7 @@ made and are aligned and committed block by block: memory does not grow with the
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +43,13 @@ class _Work:
     def noting(self, stage: str) -> Any:
         """What fails inside becomes a failure of this recording at that stage."""
         return self.outcome.noting(self.recording.id, stage)
+
+    def tries(self, stage: str, step: Callable[..., None], *given: Any) -> bool:
+        """Whether a step went well; if not, that is a failure of this recording at that stage."""
+        with self.noting(stage):
+            step(*given)
+            return True
+        return False
 
 
 def extract_recording(
@@ -85,7 +92,8 @@ def _see(work: _Work, visual: list[Stream]) -> None:
     elif recording.crops or not visual:
         if not known:
             video = VideoFile(recording.video)
-            video.read_times()
+            for _ in within(prefetched(video.frames(), what=str(video.path)), work.until, str(video.path)):
+                pass  # its times are all we want
             _write_timeline(work, video)
     else:
         film, faces = VideoFile(recording.video, visual[0].decode), visual[0].faces
@@ -96,33 +104,39 @@ def _see(work: _Work, visual: list[Stream]) -> None:
 
 
 def _look(work: _Work, visual: list[Stream], blocks: Iterable[FrameBlock], film: VideoFile | None) -> None:
-    """Push every block to every visual encoder; commit what they give, and the film's times before it."""
-    name, begun = str(work.recording.crops or work.recording.video), False
+    """Push every block to every visual encoder; commit what they give, and the film's times before it.
+
+    An encoder that fails costs its own stream, and the others go on.
+    """
+    name = str(work.recording.crops or work.recording.video)
     with ExitStack() as stack:
-        rows = [stack.enter_context(closing(TrackSpool(work.cache.root, s.spec.dim))) for s in visual]
+        rows = {s.spec.key: stack.enter_context(closing(TrackSpool(work.cache.root, s.spec.dim))) for s in visual}
         ahead = stack.enter_context(closing(prefetched(blocks, what=name)))
-        try:
-            for block in within(ahead, work.until, name):
-                if not block.rgb:  # no face in any of these frames
-                    continue
-                begun = True
-                for stream, made in zip(visual, rows, strict=True):
-                    made.append(stream.ready().push(block))
-        finally:  # a film that breaks off must not leave its frames to the next one
-            for stream, made in zip(visual, rows, strict=True) if begun else ():
-                made.append(stream.ready().finish())
+        going = [s for s in visual if work.tries("encoder", s.begin)]
+        for block in within(ahead, work.until, name):
+            if block.rgb:  # else no face in any of these frames
+                going = [s for s in going if work.tries("encoder", _push, s, rows[s.spec.key], block)]
         if film is not None:
             _write_timeline(work, film)
         timeline = work.cache.timelines.read(work.recording.id)
-        for stream, made in zip(visual, rows, strict=True):
-            _commit(work, stream, made, timeline)
+        for stream in going:
+            work.tries("encoder", _end, work, stream, rows[stream.spec.key], timeline)
+
+
+def _push(stream: Stream, rows: TrackSpool, block: FrameBlock) -> None:
+    rows.append(stream.ready().push(block))
+
+
+def _end(work: _Work, stream: Stream, rows: TrackSpool, timeline: Timeline) -> None:
+    rows.append(stream.ready().finish())
+    _commit(work, stream, rows, timeline)
 
 
 def _hear(work: _Work, audio: list[Stream], timeline: Timeline) -> None:
     """The audio streams, from one decode; an encoder that fails costs its own stream."""
     path = sound_file(work.recording)
     rates = {s.encoder.rate for s in audio}
-    with sound_at(path, rates, work.cache.root) if path and audio else nullcontext({}) as sounds:
+    with sound_at(path, rates, work.cache.root, work.until) if path and audio else nullcontext({}) as sounds:
         for stream in audio:
             sound = sounds.get(stream.encoder.rate)
             with work.noting("audio"):
@@ -176,7 +190,7 @@ def _nominal_clock(work: _Work) -> None:
         timeline = crops_timeline(recording.crops, fps)
         about |= {"over": "crops", "source": identity(recording.crops)}
     else:
-        heard = listen(recording.audio)
+        heard = listen(recording.audio, work.until)
         if heard is None:
             raise DataError(f"{recording.audio} has neither picture nor sound")
         timeline = nominal_timeline(heard.start, heard.seconds, fps)

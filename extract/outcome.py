@@ -9,6 +9,7 @@ from cache.errors import AffuseError, CacheError
 
 log = logging.getLogger("affuse")
 _TODO = {  # by stage, where an error itself does not say
+    "encoder": "if memory ran out, encode less at once: --set STREAM.batch_size=1; then run the same command again",
     "media": "play the file, get it anew or re-encode it, then run the same command again",
     "audio": "play the file, get it anew or re-encode its sound, then run the same command again",
     "recognise": "play the sound, or give the recording a transcript, then run the same command again",

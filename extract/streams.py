@@ -36,6 +36,10 @@ class Stream:
     heard: Heard | None = None
     _ready: bool = field(default=False, repr=False)
 
+    def begin(self) -> None:
+        """A recording begins."""
+        self.ready().begin()
+
     def ready(self) -> Encoder[Any]:
         """The encoder with its weights loaded. Raises DataError where they are not the ones of the fingerprint."""
         if not self._ready:

@@ -483,5 +483,5 @@ def test_sound_that_cannot_be_heard_costs_its_text_alone(whisper, light_encoders
 def test_a_recording_past_its_deadline_is_given_up(whisper, media, manifest, tmp_path):
     root = manifest(a={"video": media(tmp_path / "a.mkv", PTS, sound=noise(2))})
     (failure,) = run(root, tmp_path / "cache", whisper, deadline_s=-1.0).failures
-    assert (failure.stage, "its deadline has passed" in failure.cause) == ("recognise", True)
+    assert (failure.stage, "its deadline has passed" in failure.cause) == ("media", True)
     assert not kept(tmp_path / "cache")

@@ -26,7 +26,7 @@ _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EP
 def staged(root: Path, target: Path, *, replace: bool = False) -> Iterator[Path]:
     """A fresh folder to fill; at the end of the block it becomes ``target``, in one step.
 
-    Where ``target`` exists already, the first one stays (what is committed never changes), or, with ``replace``,
+    Where ``target`` is committed already, the first one stays (what is committed never changes), or, with ``replace``,
     gives way. Raises CacheError where the disk is full or read-only; nothing is published then.
     """
     folder = root / STAGING / _unique_name()
@@ -84,7 +84,7 @@ def _publish(folder: Path, target: Path, replace: bool) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        if replace:
+        if replace or not (target / "zarr.json").is_file():
             _exchange(folder, target)
 
 
@@ -99,6 +99,16 @@ def _exchange(folder: Path, target: Path) -> None:
     os.rename(target, aside)
     os.rename(folder, target)
     shutil.rmtree(aside)
+
+
+def discard(root: Path, folder: Path) -> None:
+    """Remove a folder in one step, as far as readers can see."""
+    with writing(root):
+        aside = root / STAGING / _unique_name()
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(folder, aside)
+        _sync(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cache.commit import claim
 from cache.errors import DataError, UsageError
+from cache.heal import clear_damaged, still_damaged
 from cache.ids import folder_of
 from cache.progress import progress
 from cache.records import MODALITIES, Recording
@@ -54,12 +55,13 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     cache = FeatureCache.create(recipe.cache, recipe.dataset)
     check_same_corpus(dataset, cache)
     streams = {s.spec.key: s for s in (declare(cache, w, recipe.device) for w in wanted)}
+    healed = clear_damaged(cache, [*streams], [r.id for r in recordings])
     gave_way = give_way(cache, [key for key, s in streams.items() if s.heard], recordings)
-    jobs, kept = plan(recordings, streams, cache.has)
+    jobs, kept = plan(recordings, streams, cache.has, cache.timelines.has)
     _check_room(jobs, streams, cache, recipe.dtype)
     outcomes, alike = _run_jobs(jobs, streams, cache, recipe, fresh=not kept, quiet=quiet)
     notes, label_failures = index_labels(dataset, cache)
-    notes = [*dataset.notes(), *_notes(recordings, outcomes, streams), *notes]
+    notes = [*dataset.notes(), *_notes(recordings, outcomes, streams), *notes, *_healed(cache, healed)]
     notes += [f"{r} has a transcript now: its rows of recognised words gave way" for r in gave_way]
     if recipe.fps and all(r.video for r in recordings):
         notes.append(f"every recording has a video, whose own frame times are used: --fps {recipe.fps:g} does nothing")
@@ -119,7 +121,7 @@ def _run_jobs(
                         continue
                     left = [streams[k] for k in job.keys if not cache.has(k, job.recording.id)]
                     made = Outcome()
-                    if left:
+                    if left or not cache.timelines.has(job.recording.id):
                         made = extract_recording(job.recording, left, cache, recipe.deadline_s, recipe.fps)
                     outcomes[job.recording.id] = made
                 for failure in outcomes[job.recording.id].failures:
@@ -184,6 +186,14 @@ def _notes(recordings: list[Recording], outcomes: dict[str, Outcome], streams: d
     if outcomes and untold and heard is not None:
         which = f"{len(untold)} of {len(recordings)} recordings have no transcript"
         notes.append(f"{which}: their words are those that {heard.settings['recogniser']} recognised")
+    return notes
+
+
+def _healed(cache: FeatureCache, cleared: list[str]) -> list[str]:
+    notes = [f"{part} was damaged and is made anew" for part in cleared]
+    left = still_damaged(cache)
+    if left:
+        notes.append(f"{len(left)} damaged parts are not of this run, such as {left[0].part}: see damaged.csv")
     return notes
 
 

@@ -28,8 +28,9 @@ _PARTS, _AT_ONCE = 3, 1024  # projections of the mean, and of time; frames read 
 #: ``distance`` above which two sketches are of different features. Measured on 600 random recordings (25 to 1000
 #: frames, 16 to 1024 wide, slow and fast, with a common mean of up to three spreads): noise of 1e-2 of every value, as
 #: bf16 gives against float32, is at most 0.023 apart; another recording at least 0.099, other weights 0.24, features in
-#: another order 0.21, frames in another order 0.027 (0.5 % below the limit). A shift by one frame is missed in no
-#: recording of fast features, in up to 40 % of those that hardly change between frames: it shows over a corpus.
+#: another order 0.21, frames in another order 0.027 (0.5 % below the limit). On the corpus of the demo bf16 is at most
+#: 0.019 from float32, and of 1434 pairs of recordings 3 are less than 0.05 apart. A shift by one frame shows as far as
+#: features change from frame to frame: there in all recordings of hubert and in 1 of 24 of the nearly still swin.
 LIMIT = 0.05
 
 

@@ -18,7 +18,7 @@ from cache.store import FeatureCache
 
 TOP = Path(__file__).parents[1]
 COMMANDS = ["extract", "index", "doctor", "train-fusion", "ablate", "demo", "list", "cache info"]
-COMMANDS += ["cache why", "cache diff", "cache prune", "cache receipt"]
+COMMANDS += ["cache why", "cache diff", "cache prune", "cache receipt", "cache inspect"]
 
 
 @pytest.fixture
@@ -227,3 +227,13 @@ def test_a_receipt_is_written_and_compared_with(run, toy_cache, tmp_path):
     code, _, err = run("cache", "verify", *there, "--against", tmp_path / "r.json")
     assert code == 1
     assert err.count("\n") == 1
+
+
+def test_a_recording_is_drawn(run, toy_cache, tmp_path):
+    code, out, _ = run("cache", "inspect", "rec3", "--cache", toy_cache.root)
+    assert code == 0
+    assert "--root" in out
+    assert (tmp_path / "var" / "inspect" / "rec3.png").is_file()
+    code, _, err = run("cache", "inspect", "rec99", "--cache", toy_cache.root)
+    assert code == 1
+    assert "did you mean 'rec" in err

@@ -18,6 +18,7 @@ from cache.reader import open_array
 from cache.records import MODALITIES, Labels, Recording, Timeline
 from cache.registry import suggest
 from cache.store import FeatureCache
+from extract import heard
 from extract.blocks import TimedText
 from extract.crops import crop_files, read_crop
 from extract.datasets import Dataset
@@ -31,7 +32,6 @@ from extract.transcripts import read_transcript
 THUMBNAILS = 12
 HOP_S = 0.02
 _QUIETEST_DB = -100.0
-_RECOGNISED = "transcripts"  # the folder of a cache that holds words a recogniser heard
 Picture = npt.NDArray[np.uint8]
 
 
@@ -156,7 +156,7 @@ def _read_words(path: Path, shown: Shown) -> None:
 
 def _recognised(cache: FeatureCache, shown: Shown) -> None:
     """The words that a recogniser heard, where the cache keeps some; of several the first by name, which is said."""
-    found = sorted(cache.root.glob(f"{_RECOGNISED}/*/{glob.escape(folder_of(shown.recording))}.json"))
+    found = sorted(cache.root.glob(f"{heard.FOLDER}/*/{glob.escape(folder_of(shown.recording))}.json"))
     if not found:
         return
     try:

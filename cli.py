@@ -167,7 +167,7 @@ def doctor(
 
 @command(cache_app, "inspect")
 def inspect(
-    recording: Annotated[str, typer.Argument(help="Its id; see [b]cache verify[/b] or the corpus.")],
+    recording: Annotated[str, typer.Argument(help="Its id in the corpus.")],
     dataset: Dataset = None,
     root: Annotated[Path | None, typer.Option(help="Where the corpus lies, for its media.", metavar="DIR")] = None,
     cache: CacheDir = None,

@@ -80,7 +80,7 @@ def _timeline(cache: FeatureCache, recording: str, wanted: TimelineReceipt, foun
     except AffuseError as error:
         _differs(found, "timeline", error.message, recording)
         return
-    measures = () if here.sha256 == wanted.sha256 else ("frames", "seconds", "fps", "drift_ms")
+    measures = () if here.sha256 == wanted.sha256 else ("frames", "start", "seconds", "fps", "drift_ms")
     for name in ("clock", "decoder", *measures):
         ours, theirs = getattr(here, name), getattr(wanted, name)
         if ours != theirs:

@@ -1,9 +1,9 @@
 """The alignment receipt: a small JSON that a lab can publish, and against which another can hold its own cache.
 
-Of every recording: the clock, the decoder, a hash of its frame times and how even they are, and a hash of its labels by
-protocol. Of every stream: its key with all settings, and of each recording how many frames are present and eight
-numbers (``cache.sketch`` says what they tell and what not). It names recordings by their ids; it holds no feature, no
-label, no frame time and no path.
+Of every recording: the clock, the decoder, a hash of its frame times, when they begin, how long they last and how even
+they are, and a hash of its labels by protocol. Of every stream: its key with all settings, and of each recording how
+many frames are present and eight numbers (``cache.sketch`` says what they tell and what not). It names recordings by
+their ids; it holds no feature, no label, no path and of the frame times the first alone.
 
 A receipt that is read was written by others: it is checked whole before anything of it is used.
 """
@@ -47,7 +47,7 @@ class LabelReceipt:
 
 @dataclass(frozen=True)
 class TimelineReceipt:
-    """sha256 of pts and end as f64 (little endian). seconds: from the first frame to the end.
+    """sha256 of pts and end as f64 (little endian). start: when the first frame begins; seconds: from then to the end.
 
     fps: of the straight line that fits the frame times best; drift_ms: how far a frame time is off that line at most.
     """
@@ -56,6 +56,7 @@ class TimelineReceipt:
     decoder: str
     sha256: Hash
     frames: Count
+    start: float
     seconds: float
     fps: float
     drift_ms: float
@@ -124,6 +125,7 @@ def timeline_receipt(cache: FeatureCache, recording: str) -> TimelineReceipt:
         decoder=str(info.get("decoder", "")),
         sha256=hashlib.sha256(timeline.edges.astype("<f8").tobytes()).hexdigest(),
         frames=len(timeline),
+        start=round(float(timeline.pts[0]), 6),
         seconds=round(timeline.end - float(timeline.pts[0]), 6),
         fps=round(fps, 6),
         drift_ms=round(drift, 3),

@@ -36,7 +36,10 @@ def verify(root: Path, *, deep: bool = False, quiet: bool = False) -> Verdict:
 
     Raises CorruptCache where the cache's own ``zarr.json`` is damaged; extraction into it heals that.
     """
-    cache = FeatureCache(root)
+    try:
+        cache = FeatureCache(root)
+    except CorruptCache as error:
+        raise CorruptCache(error.message, hint="extract into it again: what is damaged is made anew") from error
     parts, damages = list(_parts(cache)), []
     with progress("verify", len(parts), quiet=quiet) as step:
         for part in parts:

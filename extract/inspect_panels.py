@@ -20,7 +20,7 @@ ACROSS_IN = WIDTH_IN - LEFT_IN - RIGHT_IN
 _COLUMNS = 598  # two pixels each: as many differences as are seen from left to right
 _LANES, _FONT, _LETTER = 4, 8.0, 0.6  # rows of words at most, their size in points, the width of a letter in sizes
 _STRIP = 0.35  # height of the row of words without room for their text, in lanes
-_KEY_LETTERS = 31
+_KEY_LETTERS, _NAME_LETTERS = 26, 22
 _FLOOR_DB = -80
 _CLOCK_FROM_S = 180.0  # recordings that last until later have minutes
 Runs = list[tuple[float, float]]
@@ -29,7 +29,8 @@ Runs = list[tuple[float, float]]
 def name_panel(ax: Axes, text: str, at: float = 0.5) -> None:
     """What a panel shows, at the left edge of the picture; at: how high, in heights of the panel."""
     place = {"xy": (MARGIN_IN / WIDTH_IN, at), "xycoords": ("figure fraction", "axes fraction"), "va": "center"}
-    ax.annotate(text, **place, parse_math=False, linespacing=1.3)
+    lines = [line for told in text.split("\n") for line in textwrap.wrap(told, _NAME_LETTERS)]
+    ax.annotate("\n".join(lines), **place, parse_math=False, linespacing=1.3)
 
 
 def in_minutes(end: float) -> bool:
@@ -220,9 +221,8 @@ def draw_labels(ax: Axes, shown: Shown) -> None:
     for row, (name, colour, dash) in enumerate((("valence", VALENCE, "-"), ("arousal", AROUSAL, (0, (4, 1.2))))):
         ax.step(shown.timeline.edges, steps[:, row], where="post", color=colour, ls=dash, lw=1.5, label=name)
     ax.set(ylim=(-1.05, 1.05), yticks=[-1, -0.5, 0, 0.5, 1])
-    part = f"{shown.partitions[protocol]}, " if shown.partitions.get(protocol) else ""
-    others = f"\nalso: {', '.join(list(shown.labels)[1:])}" if len(shown.labels) > 1 else ""
-    name_panel(ax, f"labels: {protocol}\n{part}{_share(labels.labelled)} labelled{others}", 0.76)
+    part = f"{shown.partitions[protocol]}\n" if shown.partitions.get(protocol) else ""
+    name_panel(ax, f"labels: {protocol}\n{part}{_share(labels.labelled)} labelled", 0.76)
     place = blended_transform_factory(ax.get_figure().transFigure, ax.transAxes)
     ax.legend(
         loc="lower left",

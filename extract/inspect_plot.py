@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import style
+from matplotlib import font_manager, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
@@ -20,7 +20,7 @@ from extract.inspect import HOP_S, Shown
 _STYLE: dict[str, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
 _STYLE |= {"grid.color": "#e5e5e5", "axes.axisbelow": True, "figure.dpi": 140, "ytick.labelsize": 8}
 _ABOVE_IN, _BETWEEN_IN, _BELOW_IN, _NOTE_IN = 0.62, 0.14, 0.5, 0.16
-_NOTES, _NOTE_LETTERS = 6, 165
+_NOTES, _NOTE_LETTERS, _TITLE_LETTERS = 6, 165, 90
 _STEPS_S = (
     1,
     5,
@@ -36,6 +36,7 @@ _STEPS_S = (
     7200,
     18000,
 )  # between ticks, where they are minutes and seconds
+_FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans Arabic", "Noto Sans Devanagari", "Unifont")
 Panel = tuple[float, Callable[[Axes, Shown], None]]
 
 
@@ -48,11 +49,24 @@ def plot_recording(path: Path, shown: Shown) -> None:
     known = figure.canvas.get_supported_filetypes()
     if path.suffix.lower().lstrip(".") not in known:
         raise UsageError(f"{path} is no name of a picture", hint=f"end it with one of .{', .'.join(sorted(known))}")
-    with style.context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # words in scripts that the font lacks
+    with style.context(_STYLE | {"font.family": _fonts()}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # told below the picture
         figure = _drawn(shown)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
+
+
+def _fonts() -> list[str]:
+    """The first, and those for other scripts that this machine has."""
+    there = set(font_manager.get_font_names())
+    return [name for name in _FONTS if name in there]
+
+
+def _letters_missing(shown: Shown) -> set[str]:
+    """Letters of words that no font here has."""
+    paths = (font_manager.findfont(name) for name in _fonts())
+    known = {code for path in paths for code in font_manager.get_font(path).get_charmap()}
+    return {letter for unit in shown.words for letter in unit.text if ord(letter) not in known and not letter.isspace()}
 
 
 def _drawn(shown: Shown) -> Figure:
@@ -73,10 +87,9 @@ def _drawn(shown: Shown) -> Figure:
             ax.spines["bottom"].set_visible(False)
         top -= high + _BETWEEN_IN
     _time_axis(ax, shown)
+    title = textwrap.shorten(shown.recording, _TITLE_LETTERS, placeholder="…")
     plain = {"parse_math": False, "va": "top"}
-    figure.text(
-        panels.MARGIN_IN / panels.WIDTH_IN, 1 - 0.1 / height, shown.recording, fontsize=12, weight="bold", **plain
-    )
+    figure.text(panels.MARGIN_IN / panels.WIDTH_IN, 1 - 0.1 / height, title, fontsize=12, weight="bold", **plain)
     figure.text(panels.MARGIN_IN / panels.WIDTH_IN, 1 - 0.33 / height, _about(shown), color=panels.GREY, **plain)
     small = {"fontsize": 8, "color": "#555555", "linespacing": 1.35}
     figure.text(panels.MARGIN_IN / panels.WIDTH_IN, (below - _BELOW_IN) / height, "\n".join(told), **small, **plain)
@@ -126,6 +139,10 @@ def notes(shown: Shown) -> list[str]:
         told.append(f"thinned out: the level is of the loudest {HOP_S * 1000:.0f} ms in every {HOP_S * step:.2f} s")
     if shown.words and panels.too_many_words(shown):
         told.append(f"thinned out: {len(shown.words)} words are too many to write, so they are counted")
+    elif lacking := len(_letters_missing(shown)):
+        told.append(f"letters that no font here has, drawn as boxes: {lacking}; install one of {', '.join(_FONTS[1:])}")
+    if len(shown.labels) > 1:
+        told.append(f"there are labels of {', '.join(shown.labels)}: those of the first are drawn")
     masks = [key for key, (_, mask) in shown.streams.items() if mask is not None and panels.many_turns(mask)]
     if masks:
         told.append(f"thinned out: {', '.join(masks)}: the paler, the fewer frames are present")

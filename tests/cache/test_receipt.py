@@ -29,12 +29,14 @@ def features(frames, dim, seed, common=2.0):
     return (common * mean + 0.3 * rng.standard_normal(dim) + steps).astype(np.float32), rng.random(frames) > 0.2
 
 
-def write(root, *, settings=SETTINGS, change=lambda values, present: (values, present), shift=0.0, va=0.5):
+def write(root, *, settings=SETTINGS, change=lambda values, present: (values, present), shift=0.0, start=0.0, va=0.5):
     cache = FeatureCache.create(root, "demo")
     spec = cache.declare("swin", "visual", 32, settings, {"signature": str(root)})
     for recording, frames in FRAMES.items():
-        pts = np.arange(frames) / 25 + shift * (np.arange(frames) % 2)
-        cache.timelines.write(recording, Timeline(pts, frames / 25), {"clock": "container", "decoder": "pyav-2"})
+        pts = start + np.arange(frames) / 25 + shift * (np.arange(frames) % 2)
+        cache.timelines.write(
+            recording, Timeline(pts, start + frames / 25), {"clock": "container", "decoder": "pyav-2"}
+        )
         cache.write(spec.key, recording, Aligned(*change(*features(frames, 32, 0))))
     labels = {r: Labels(np.full((n, 2), va, np.float32), np.ones(n, bool)) for r, n in FRAMES.items()}
     cache.labels.write("abaw", labels, Partitions(dict.fromkeys(FRAMES, "train")))
@@ -95,6 +97,9 @@ def test_other_features_are_different(tmp_path, theirs, change):
 def test_other_times_labels_presence_and_partitions_are_named(tmp_path, theirs):
     _, differences = check(write(tmp_path / "times", shift=1e-6), theirs)
     assert differences == {("timeline", r) for r in FRAMES}
+    found, differences = check(write(tmp_path / "late", start=0.85), theirs)
+    assert differences == {("timeline", r) for r in FRAMES}
+    assert {d.how for d in found.differences} == {"start 0.85 here, 0.0 in the receipt"}
     _, differences = check(write(tmp_path / "labels", va=0.25), theirs)
     assert differences == {("labels", r) for r in FRAMES}
     found, differences = check(write(tmp_path / "present", change=lambda v, p: (v, p | True)), theirs)

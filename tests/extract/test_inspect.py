@@ -122,6 +122,13 @@ def test_words_that_a_recogniser_heard_are_shown_where_there_is_no_transcript(ca
     assert (shown.words[0].text, shown.heard_by) == ("one", "")
 
 
+def test_letters_that_no_font_has_are_said(cache):
+    shown = replace(gather(cache, NAME), words=[TimedText("plain \u00e4", 1.0, 1.5)])
+    assert notes(shown) == shown.missing
+    shown.words.append(TimedText("\ue83a", 2.0, 2.5))  # of private use: no font has it
+    assert notes(shown)[-1].startswith("letters that no font here has, drawn as boxes: 1;")
+
+
 def test_what_is_too_much_to_be_seen_is_thinned_out_and_said(tmp_path, cache):
     """Half an hour: sound by column, words counted, a mask that flickers as a shade; drawn, not left out."""
     frames = 45_000

@@ -87,7 +87,8 @@ def picture_height(pictures: list[npt.NDArray[np.uint8] | None]) -> float:
 
 def level_step(shown: Shown) -> int:
     """How many hops share one column of the picture."""
-    return max(1, -(-len(shown.level[0]) // _COLUMNS)) if shown.level else 1
+    hops = len(shown.level[0]) if shown.level else 0
+    return -(-hops // _COLUMNS) if hops > 2 * _COLUMNS else 1
 
 
 def draw_level(ax: Axes, shown: Shown) -> None:

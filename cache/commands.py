@@ -1,7 +1,7 @@
 """``cli.py cache ...``: the commands that look after a cache."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,8 @@ Dataset = Annotated[str | None, typer.Option(help="Corpus: see [b]list datasets[
 CacheDir = Annotated[
     str | None, typer.Option("--cache", metavar="DIR|URL", help="Feature cache. Default: var/cache/DATASET.")
 ]
+Dtype = Literal["float32", "float16", "bfloat16"]
+Codec = Literal["none", "zstd", "gzip", "blosc"]
 
 cache_app = typer.Typer(help="Look after a feature cache.", no_args_is_help=True)
 
@@ -127,6 +129,36 @@ def verify_cache(
     verdict = verify(find_cache(cache, dataset), deep=deep, quiet=quiet)
     show(verdict, json_, *verdict_lines(verdict))
     return 1 if verdict.damages else 0
+
+
+@command(cache_app, "convert")
+def convert_cache(
+    dataset: Dataset = None,
+    cache: CacheDir = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR|URL", help="Cache to fill. Default: the same one.")] = None,
+    dtype: Annotated[Dtype | None, typer.Option(help="Another dtype, as streams of their own.")] = None,
+    codec: Annotated[Codec | None, typer.Option(help="Packed; our own layout without it and --chunk.")] = None,
+    chunk: Annotated[int | None, typer.Option(metavar="FRAMES", help="Frames in a chunk; 4096 if packed.")] = None,
+    stream: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this stream; may be repeated.")] = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The same features in another dtype, in other chunks or packed; what is there already is kept.
+
+    Another dtype is added to the same cache unless --out is given (a bare name then stands for two streams: use keys).
+    Other chunks and codecs alone need --out.
+
+    Example: python cli.py cache convert --dataset demo --dtype bfloat16
+    """
+    from cache.convert import convert, convert_lines
+    from cache.find import find_cache
+    from cache.packed import CHUNK, Packing
+
+    own = chunk is None and codec in (None, "none")
+    packing = None if own else Packing(codec or "none", CHUNK if chunk is None else chunk)
+    root, names = find_cache(cache, dataset), tuple(stream or ())
+    found = convert(root, out, dtype=dtype, packing=packing, streams=names, quiet=quiet)
+    show(found, json_, *convert_lines(found))
 
 
 @command(cache_app, "receipt")

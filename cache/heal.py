@@ -15,7 +15,9 @@ from cache.store import FeatureCache
 from cache.verify import part_faults
 
 
-def clear_damaged(cache: FeatureCache, keys: Collection[str], recordings: Collection[str]) -> list[str]:
+def clear_damaged(
+    cache: FeatureCache, keys: Collection[str], recordings: Collection[str], *, timelines: bool = True
+) -> list[str]:
     """Remove damaged timelines and streams that are about to be made anew; returns their folders inside the cache.
 
     Only of these stream keys and recordings, only where a deep check finds them damaged now, and a recording at a time
@@ -24,7 +26,7 @@ def clear_damaged(cache: FeatureCache, keys: Collection[str], recordings: Collec
     listed = {d.part for d in damage_list(cache)}
     cleared = []
     for recording in recordings:
-        parts = [Path("timelines", folder_of(recording))]
+        parts = [Path("timelines", folder_of(recording))] if timelines else []
         parts += [Path("features", key, folder_of(recording)) for key in keys]
         suspects = [p for p in parts if str(p) in listed or _unreadable(cache.root / p)]
         if suspects:

@@ -17,6 +17,7 @@ INTERRUPTED = 130
 KEPT = {
     "extract": "what is committed is kept: run the same command to go on",
     "demo": "what is extracted is kept: run the same command to go on",
+    "convert": "what is converted is kept: run the same command to go on",
     "train-encoder": "the weights are not kept: run the same command to start anew",
     "train-fusion": "the run is not kept: run the same command to start it anew",
     "ablate": "finished runs stay in their folders, the table is made anew by the same command",

@@ -17,6 +17,7 @@ from cache.ids import folder_of, recording_of
 from cache.progress import progress
 from cache.remote import is_url, mirror
 from cache.store import FeatureCache
+from cache.trust import inside
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,7 +75,12 @@ def _folders(parent: Path) -> list[str]:
 def part_faults(cache: FeatureCache, part: Path, *, deep: bool) -> Iterator[str]:
     """What is wrong with one group, in itself and beside its neighbours."""
     found = False
-    for fault in faults(cache.root / part, deep=deep):
+    try:
+        folder = inside(cache.root, cache.root / part)
+    except CorruptCache as error:
+        yield error.message
+        return
+    for fault in faults(folder, deep=deep):
         found = True
         yield fault
     if not found:

@@ -99,7 +99,7 @@ def _split(values: Names) -> list[str] | None:
     """``--visual a,b --visual c`` as [a, b, c]; ``none`` as []; not given as None. ``@layers=6,9`` stays whole."""
     if values is None:
         return None
-    names = [n.strip() for v in values for n in re.split(r",(?!\s*-?\d+\s*(?:,|$))", v)]
+    names = [n.strip() for v in values for n in re.split(r",(?!\s*-?\d+\s*(?:[,@]|$))", v)]
     return [n for n in names if n not in ("", "none")]
 
 

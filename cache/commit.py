@@ -101,6 +101,16 @@ def _exchange(folder: Path, target: Path) -> None:
     shutil.rmtree(aside)
 
 
+def discard(root: Path, folder: Path) -> None:
+    """Remove a folder in one step, as far as readers can see."""
+    with writing(root):
+        aside = root / STAGING / _unique_name()
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(folder, aside)
+        _sync(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def claim(root: Path, name: str, *, wait: bool) -> Iterator[bool]:
     """Whether this process now holds ``name`` alone; with ``wait`` it does, sooner or later. Ends with the process."""

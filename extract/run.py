@@ -14,8 +14,11 @@ from cache.ids import folder_of
 from cache.progress import progress
 from cache.records import MODALITIES, Recording
 from cache.store import FeatureCache
+from extract.asr import Recogniser
 from extract.clock import nominal_fps
 from extract.datasets import Dataset, open_dataset
+from extract.faces import FaceCrops, face_crops
+from extract.heard import give_way
 from extract.index import check_same_corpus, index_labels
 from extract.job import extract_recording
 from extract.media import hardware_decoder
@@ -24,7 +27,7 @@ from extract.plan import Job, plan
 from extract.recipe import ExtractRecipe, options_of
 from extract.sizes import bytes_needed, check_room, size_of
 from extract.source import changed_source
-from extract.streams import Stream, Wanted, declare, want
+from extract.streams import Stream, Wanted, declare, want, want_boxes
 
 log = logging.getLogger("affuse")
 _ALIKE = 5  # so many recordings failing first, all for one cause, end the run: the cause is not theirs
@@ -51,11 +54,13 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     cache = FeatureCache.create(recipe.cache, recipe.dataset)
     check_same_corpus(dataset, cache)
     streams = {s.spec.key: s for s in (declare(cache, w, recipe.device) for w in wanted)}
+    gave_way = give_way(cache, [key for key, s in streams.items() if s.heard], recordings)
     jobs, kept = plan(recordings, streams, cache.has)
     _check_room(jobs, streams, cache, recipe.dtype)
     outcomes, alike = _run_jobs(jobs, streams, cache, recipe, fresh=not kept, quiet=quiet)
     notes, label_failures = index_labels(dataset, cache)
     notes = [*dataset.notes(), *_notes(recordings, outcomes, streams), *notes]
+    notes += [f"{r} has a transcript now: its rows of recognised words gave way" for r in gave_way]
     if recipe.fps and all(r.video for r in recordings):
         notes.append(f"every recording has a video, whose own frame times are used: --fps {recipe.fps:g} does nothing")
     failures = [f for o in outcomes.values() for f in o.failures] + label_failures
@@ -75,7 +80,7 @@ def prepare(recipe: ExtractRecipe) -> tuple[Dataset, list[Recording], list[Wante
     recordings = dataset.recordings()
     if not recordings:
         raise UsageError(f"{recipe.root} holds no recording of {recipe.dataset}")
-    wanted = list(_wanted(recipe))
+    wanted = list(_wanted(recipe, face_crops(recipe.faces, recipe.face_weights, recordings)))
     if not wanted:
         raise UsageError("no stream is asked for", hint="name one with --visual, --audio or --text")
     return dataset, recordings, wanted
@@ -88,11 +93,14 @@ def _check_room(jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache
     check_room(bytes_needed(jobs, specs, sizes, dtype), cache.root)
 
 
-def _wanted(recipe: ExtractRecipe) -> Iterable[Wanted]:
+def _wanted(recipe: ExtractRecipe, faces: FaceCrops | None) -> Iterable[Wanted]:
+    recogniser = Recogniser(recipe.recogniser, recipe.language) if recipe.recogniser else None
+    how = {"align": recipe.align, "dtype": recipe.dtype, "decode": recipe.decode}
     for modality in MODALITIES:
         for text in getattr(recipe, modality):
-            options = options_of(recipe, text)
-            yield want(text, modality, options, align=recipe.align, dtype=recipe.dtype, decode=recipe.decode)
+            yield want(text, modality, options_of(recipe, text), **how, faces=faces, recogniser=recogniser)
+    if faces:
+        yield want_boxes(faces, recipe.decode)
 
 
 def _run_jobs(
@@ -138,7 +146,7 @@ def _changed(
 ) -> list[Failure]:
     """Streams committed earlier, from other files than the corpus has now."""
     found = (
-        changed_source(recording, stream.spec, cache)
+        changed_source(recording, stream.spec, cache, recognised=stream.heard is not None)
         for recording in recordings
         for key, stream in streams.items()
         if cache.has(key, recording.id) and key not in outcomes.get(recording.id, Outcome()).made
@@ -171,6 +179,11 @@ def _notes(recordings: list[Recording], outcomes: dict[str, Outcome], streams: d
     whole = [r for r in recordings if r.crops is None]
     if outcomes and 0 < len(whole) < len(recordings) and any(s.spec.modality == "visual" for s in streams.values()):
         notes.append(f"{len(whole)} of {len(recordings)} recordings have no face crops: their whole frames were used")
+    untold = [r for r in recordings if r.transcript is None]
+    heard = next((s.heard for s in streams.values() if s.heard), None)
+    if outcomes and untold and heard is not None:
+        which = f"{len(untold)} of {len(recordings)} recordings have no transcript"
+        notes.append(f"{which}: their words are those that {heard.settings['recogniser']} recognised")
     return notes
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from cache.errors import DataError
 from extract.blocks import Samples, Waveform
 from extract.media import Damage, claimed_s, decode, looks_cut, open_media
-from extract.prefetch import prefetched
+from extract.prefetch import prefetched, within
 from extract.spool import Spool
 
 if TYPE_CHECKING:
@@ -158,25 +158,27 @@ class Heard:
     loudest: float
 
 
-def listen(path: Path) -> Heard | None:
-    """Decode the sound of a file to its end; None where it has none."""
+def listen(path: Path, until: float = math.inf) -> Heard | None:
+    """Decode the sound of a file to its end; None where it has none. Given up ``until`` (of ``time.monotonic``)."""
     sound, samples, loudest = SoundFile(path), 0, 0.0
-    for piece in sound.pieces():
+    for piece in within(prefetched(sound.pieces(), what=str(path)), until, str(path)):
         samples += len(piece)
         loudest = max(loudest, float(np.abs(piece).max(initial=0.0)))
     return Heard(float(sound.start), samples / sound.rate, loudest) if samples else None
 
 
 @contextlib.contextmanager
-def sound_at(path: Path, rates: Iterable[int], root: Path) -> Iterator[dict[int, Waveform]]:
+def sound_at(path: Path, rates: Iterable[int], root: Path, until: float = math.inf) -> Iterator[dict[int, Waveform]]:
     """The sound of a file at each of these rates (Hz), from one decode; empty where it has none.
 
-    The samples lie on disk, in the staging folder of the cache at ``root``, until the block ends.
+    The samples lie on disk, in the staging folder of the cache at ``root``, until the block ends. Given up
+    ``until`` (of ``time.monotonic``).
     """
     with contextlib.ExitStack() as stack:
         spools = {rate: stack.enter_context(contextlib.closing(Spool(root))) for rate in rates}
         sound = SoundFile(path)
-        for rate, samples in resampled(prefetched(sound.pieces(), what=str(path)), sound, spools):
+        pieces = within(prefetched(sound.pieces(), what=str(path)), until, str(path))
+        for rate, samples in resampled(pieces, sound, spools):
             spools[rate].append(samples)
         yield {rate: Waveform(spool, rate, float(sound.start)) for rate, spool in spools.items() if len(spool)}
 

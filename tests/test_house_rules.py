@@ -17,7 +17,7 @@ FORBIDDEN = {
     "extract": {"fuse", "cli"},
     "fuse": {"extract", "timm", "transformers", "torchaudio", "av", "cli"},
 }
-HEAVY = {"torch", "timm", "transformers", "torchaudio", "torchvision"}
+HEAVY = {"cv2", "torch", "timm", "transformers", "torchaudio", "torchvision"}
 
 
 def tree_of(path):
@@ -105,7 +105,7 @@ def test_every_package_is_shipped():
 
 
 def test_pitfall_33_the_command_line_starts_without_heavy_imports():
-    heavy = "{'torch', 'zarr', 'av', 'matplotlib', 'numpy'}"
+    heavy = "{'torch', 'zarr', 'av', 'cv2', 'matplotlib', 'numpy'}"
     code = f"import sys, cli; loaded = {heavy} & set(sys.modules); assert not loaded, loaded"
     subprocess.run([sys.executable, "-c", code], cwd=TOP, check=True)
 

@@ -1,6 +1,7 @@
 """An encoder fitted to labels: examples at the right times, test labels never read, weights that extraction takes."""
 
 import json
+import shlex
 import shutil
 
 import av
@@ -307,6 +308,17 @@ def test_pictures_of_sound_alone_are_left_out(media, manifest, tmp_path, caplog)
 def test_a_rate_that_no_frames_have_is_refused(corpus, tmp_path):
     with pytest.raises(ConfigError, match=r"fps is 0; wanted frames a second, above 0 and up to 1000"):
         fit(corpus, tmp_path, "spectrogram", fps=0.0)
+
+
+def test_extraction_takes_trained_weights_as_it_is_told_to_and_refuses_them_otherwise(corpus, tmp_path):
+    made = fit(corpus, tmp_path, "spectrogram", epochs=1, every=20, options={**MICRO, "window_s": 0.3})
+    flag, asked = shlex.split(made.use)
+    given = {"dataset": "manifest", "root": corpus, "visual": [], "text": [], "device": "cpu"}
+    told = {**given, "cache": tmp_path / "told", flag.removeprefix("--"): [asked]}
+    assert run_extract(extract_recipe(told), quiet=True).made == 6
+    other = {**given, "cache": tmp_path / "other", "audio": ["spectrogram"]}
+    with pytest.raises(DataError, match=r"were trained with window_s = 0\.3, not 1\.07; extract with"):
+        run_extract(extract_recipe({**other, "spectrogram": {**MICRO, "weights": made.folder}}), quiet=True)
 
 
 def test_what_cannot_be_trained_says_what_can(corpus, tmp_path):

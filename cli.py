@@ -1,18 +1,14 @@
 """The command line of Affuse. A command parses, resolves its recipe, calls one run function and prints."""
 
-import functools
-import json
-import logging
 import re
-import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cache.errors import AffuseError, UsageError
+from cache.commands import CacheDir, Dataset, cache_app
+from cache.errors import UsageError
+from cache.terminal import Json, Quiet, command, show
 
 app = typer.Typer(
     help="Extract once, fuse many: an aligned feature cache and fusion heads for valence-arousal from video.",
@@ -22,23 +18,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-cache_app = typer.Typer(help="Look after a feature cache.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 
-INTERRUPTED, SOME_FAILED = 130, 3
-KEPT = {
-    "extract": "what is committed is kept: run the same command to go on",
-    "demo": "what is extracted is kept: run the same command to go on",
-    "train-encoder": "the weights are not kept: run the same command to start anew",
-    "train-fusion": "the run is not kept: run the same command to start it anew",
-    "ablate": "finished runs stay in their folders, the table is made anew by the same command",
-}
-
-Dataset = Annotated[str | None, typer.Option(help="Corpus: see [b]list datasets[/b].", metavar="NAME")]
+SOME_FAILED = 3
 Root = Annotated[Path | None, typer.Option(help="Where the corpus lies. Default: data/DATASET.", metavar="DIR")]
-CacheDir = Annotated[
-    Path | None, typer.Option("--cache", metavar="DIR", help="Feature cache. Default: var/cache/DATASET.")
-]
 Names = list[str] | None
 Visual = Annotated[
     Names, typer.Option(metavar="NAMES", help="Visual streams, comma-separated or repeated; [b]none[/b] for none.")
@@ -57,42 +40,9 @@ Set = Annotated[
 ]
 SetTrain = Annotated[Names, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. lr=1e-4, options.k=16.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. Default: auto.", metavar="NAME")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Plugin = Annotated[
     list[Path] | None, typer.Option(metavar="FILE", help="Python file that registers something of your own (it runs).")
 ]
-
-
-def command(group: typer.Typer, name: str) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
-    """Register a command whose errors end in one line and the right exit code."""
-
-    def add(function: Callable[..., int | None]) -> Callable[..., None]:
-        @group.command(name)
-        @functools.wraps(function)
-        def guarded(*args: Any, **kwargs: Any) -> None:
-            _prepare()
-            try:
-                code = function(*args, **kwargs)
-            except AffuseError as error:
-                print(f"error: {error}", file=sys.stderr)
-                code = error.exit_code
-            except KeyboardInterrupt:
-                print(f"interrupted; {KEPT.get(name, 'nothing was changed')}", file=sys.stderr)
-                code = INTERRUPTED
-            raise typer.Exit(code or 0)
-
-        return guarded
-
-    return add
-
-
-def _prepare() -> None:
-    logging.addLevelName(logging.INFO, "note")
-    logging.addLevelName(logging.WARNING, "warning")
-    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.WARNING, force=True)
-    logging.getLogger("affuse").setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _split(values: Names) -> list[str] | None:
@@ -101,19 +51,6 @@ def _split(values: Names) -> list[str] | None:
         return None
     names = [n.strip() for v in values for n in re.split(r",(?!\s*-?\d+\s*(?:[,@]|$))", v)]
     return [n for n in names if n not in ("", "none")]
-
-
-def _print(value: Any, as_json: bool, *tables: Any) -> None:
-    from cache.recipe import to_plain
-
-    if as_json:
-        print(json.dumps(to_plain(value), indent=2))
-        return
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
-    for table in tables:
-        console.print(table, soft_wrap=isinstance(table, str))
 
 
 @command(app, "extract")
@@ -156,10 +93,10 @@ def extract(
     wanted = extract_recipe(merge(given, parse_sets(set_ or [])), recipe)
     if plan:
         forecast = run_plan(wanted, quiet=quiet)
-        _print(forecast, json_, plan_table(forecast))
+        show(forecast, json_, plan_table(forecast))
         return 0 if forecast.fits else 1
     result = run_extract(wanted, quiet=quiet)
-    _print(result, json_, *extract_lines(result))
+    show(result, json_, *extract_lines(result))
     return SOME_FAILED if result.failures else 0
 
 
@@ -195,7 +132,7 @@ def index(
     notes, failures = index_labels(corpus, store)
     count = len(store.labels.recordings(corpus.protocol))
     told = [*notes, *map(str, failures)]
-    _print({"labelled": count, "notes": notes, "failures": failures}, json_, f"{count} recordings labelled", *told)
+    show({"labelled": count, "notes": notes, "failures": failures}, json_, f"{count} recordings labelled", *told)
     return SOME_FAILED if failures else 0
 
 
@@ -222,7 +159,7 @@ def doctor(
 
     given = {"dataset": dataset, "root": root, "fps": fps, "plugins": plugin}
     found = run_doctor(extract_recipe(merge(given, parse_sets(set_ or [])), recipe), quiet=quiet)
-    _print(found, json_, diagnosis_table(found))
+    show(found, json_, diagnosis_table(found))
     return 1 if found.faults else 0
 
 
@@ -258,7 +195,7 @@ def train_encoder(
     given |= {"fps": fps, "plugins": plugin}
     wanted = train_encoder_recipe(merge(given, parse_sets(set_ or [])), recipe)
     made = run_train_encoder(wanted, ccc, ccc_va, quiet=quiet)
-    _print(made, json_, *trained_lines(made))
+    show(made, json_, *trained_lines(made))
 
 
 @command(app, "train-fusion")
@@ -301,7 +238,7 @@ def train_fusion(
     given |= named_streams(FeatureCache(root), {"visual": _split(visual), "audio": _split(audio), "text": _split(text)})
     resolved = train_recipe(root, recipe, merge(given, parse_sets(set_ or [])))
     result = run_train(resolved, quiet=quiet)
-    _print(result, json_, run_table(result), f"saved in {result.folder}")
+    show(result, json_, run_table(result), f"saved in {result.folder}")
 
 
 @command(app, "ablate")
@@ -327,7 +264,7 @@ def ablate(
     given = {"cache": find_cache(cache, dataset) if cache or dataset else None, "seeds": seeds, "workers": workers}
     grid = ablate_recipe(recipe, merge(given, parse_sets(set_ or [])))
     rows = run_ablate(grid, quiet=quiet)
-    _print(rows, json_, ablation_table(rows, grid.partition))
+    show(rows, json_, ablation_table(rows, grid.partition))
 
 
 @command(app, "demo")
@@ -354,10 +291,10 @@ def demo(
     write_demo(root / "corpus", quiet=quiet)
     extracted = run_extract(extract_recipe({"root": root / "corpus", "cache": cache}, name), quiet=quiet)
     if not json_:
-        _print(extracted, False, *extract_lines(extracted))
+        show(extracted, False, *extract_lines(extracted))
     grid = ablate_recipe(name, {"cache": cache, "seeds": seeds})
     rows = run_ablate(grid, quiet=quiet)
-    _print(rows, json_, ablation_table(rows, grid.partition), *save_demo(root, cache, rows))
+    show(rows, json_, ablation_table(rows, grid.partition), *save_demo(root, cache, rows))
     return SOME_FAILED if extracted.failures else 0
 
 
@@ -374,20 +311,7 @@ def list_names(kind: Annotated[str, typer.Argument(help="heads, encoders or data
     if kind not in packages:
         raise UsageError(f"{kind!r} is none of {', '.join(packages)}")
     names = (forms if kind == "encoders" else list)(names_of(packages[kind]))
-    _print(names, json_, *names)
-
-
-@command(cache_app, "info")
-def cache_info(dataset: Dataset = None, cache: CacheDir = None, json_: Json = False) -> None:
-    """What a cache holds: streams with their keys, recordings, frames and bytes, and its label protocols.
-
-    Example: python cli.py cache info --dataset demo
-    """
-    from cache.find import find_cache
-    from cache.info import describe, info_table
-
-    about = describe(find_cache(cache, dataset))
-    _print(about, json_, info_table(about))
+    show(names, json_, *names)
 
 
 def main() -> None:

@@ -48,6 +48,11 @@ class CacheError(AffuseError, LookupError):
 class CorruptCache(AffuseError, ValueError):
     """Bytes on disk that differ from what was committed."""
 
+    def __init__(
+        self, message: str, *, hint: str = "name all that is damaged with: python cli.py cache verify --deep"
+    ) -> None:
+        super().__init__(message, hint=hint)
+
 
 class AmbiguousStream(CacheError):
     """A bare stream name that stands for two or more fingerprints."""

@@ -1,6 +1,7 @@
 """Folders as Zarr groups: their one attribute, their children, and how a group with arrays is committed."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy.typing as npt
 from cache.commit import publish_file, staged
 from cache.errors import CacheError, CorruptCache
 from cache.ids import recording_of
-from cache.layout import group_metadata, write_array, write_file
+from cache.layout import group_metadata, seal, write_array, write_file
+
+log = logging.getLogger("affuse")
 
 #: Names of the axes of every array there is.
 DIMS: dict[str, tuple[str, ...]] = {
@@ -25,17 +28,21 @@ DIMS: dict[str, tuple[str, ...]] = {
 
 
 def attributes(folder: Path) -> dict[str, Any]:
-    """The ``affuse`` attribute of a group. Raises CacheError where nothing is there, CorruptCache on other content."""
+    """The record of a group.
+
+    Raises CacheError where nothing is there, CorruptCache where it is not what was written.
+    """
     path = folder / "zarr.json"
     try:
-        return dict(json.loads(path.read_bytes())["attributes"]["affuse"])
+        record = dict(json.loads(path.read_bytes())["attributes"]["affuse"])
+        whole = record.pop("crc32c") == seal(record)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CacheError(f"nothing is cached at {folder}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise CorruptCache(
-            f"{path} is not the metadata of a feature cache ({error})",
-            hint=f"remove {folder} and extract again: only that is made anew",
-        ) from error
+        raise CorruptCache(f"{path} is not the metadata of a feature cache ({error})") from error
+    if not whole:
+        raise CorruptCache(f"{path} is damaged: its checksum is not that of its content")
+    return record
 
 
 def committed(folder: Path, recording: str) -> Path:
@@ -52,9 +59,16 @@ def children(folder: Path) -> list[str]:
 
 
 def group_once(root: Path, folder: Path, record: dict[str, Any]) -> None:
-    """Make a group without arrays, unless it is there."""
-    if not (folder / "zarr.json").is_file():
-        publish_file(root, folder / "zarr.json", group_metadata(record))
+    """Make a group without arrays, unless it is there and whole."""
+    path = folder / "zarr.json"
+    try:
+        whole = group_metadata(attributes(folder)) == path.read_bytes()
+    except (CacheError, CorruptCache):
+        whole = False
+    if not whole:
+        if path.exists():
+            log.warning("%s was damaged and is written anew", path)
+        publish_file(root, path, group_metadata(record))
 
 
 def fill_group(folder: Path, recording: str, arrays: dict[str, npt.NDArray[Any]], info: dict[str, Any]) -> None:

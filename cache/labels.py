@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from cache.check import undamaged, whole
 from cache.commit import staged
 from cache.errors import CacheError
 from cache.groups import attributes, children, committed, fill_group
@@ -34,7 +35,7 @@ class LabelStore:
         folder = self._folder(protocol)
         record = {"protocol": protocol, "partitions": partitions.of, "subjects": partitions.subjects}
         record |= {"delays": delays} if delays else {}
-        if (folder / "zarr.json").is_file() and self._same(protocol, labels, record):
+        if self._same(protocol, labels, record):
             return False
         with staged(self.root, folder, replace=True) as staging:
             for recording, label in labels.items():
@@ -44,7 +45,12 @@ class LabelStore:
         return True
 
     def _same(self, protocol: str, labels: dict[str, Labels], record: dict[str, Any]) -> bool:
-        if attributes(self._folder(protocol)) != record or self.recordings(protocol) != sorted(labels):
+        """Whether these are the labels there are, undamaged."""
+        top = self._folder(protocol)
+        folders = [top, *(top / folder_of(r) for r in labels)]
+        if not all(f.is_dir() and whole(f, deep=True) for f in folders) or attributes(top) != record:
+            return False
+        if self.recordings(protocol) != sorted(labels):
             return False
         return all(
             np.array_equal(old.va, new.va) and np.array_equal(old.labelled, new.labelled)
@@ -53,7 +59,7 @@ class LabelStore:
 
     def read(self, protocol: str, recording: str) -> Labels:
         """Labels of one recording. Raises CacheError where it has none."""
-        folder = committed(self._folder(protocol) / folder_of(recording), recording)
+        folder = undamaged(committed(self._folder(protocol) / folder_of(recording), recording))
         return Labels(open_array(folder / "va").copy(), open_array(folder / "labelled").copy())
 
     def recordings(self, protocol: str) -> list[str]:

@@ -17,14 +17,21 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.errors import DataError
+from cache.fingerprint import canonical
 
 INNER = 256  # frames in an inner chunk
 Array = npt.NDArray[Any]
 
 
-def group_metadata(attributes: dict[str, Any]) -> bytes:
-    """``zarr.json`` of a group; ours go under the one attribute ``affuse``."""
-    return _json({"zarr_format": 3, "node_type": "group", "attributes": {"affuse": attributes}})
+def group_metadata(record: dict[str, Any]) -> bytes:
+    """``zarr.json`` of a group: our record under the one attribute ``affuse``, with a checksum of itself."""
+    sealed = {**record, "crc32c": seal(record)}
+    return json_bytes({"zarr_format": 3, "node_type": "group", "attributes": {"affuse": sealed}})
+
+
+def seal(record: dict[str, Any]) -> int:
+    """crc32c of a group's record, as canonical JSON without the checksum itself."""
+    return int(google_crc32c.value(canonical({k: v for k, v in record.items() if k != "crc32c"}).encode()))
 
 
 def array_metadata(shape: tuple[int, ...], dtype: np.dtype[Any], dims: tuple[str, ...]) -> dict[str, Any]:
@@ -100,7 +107,7 @@ def write_blocks(
     dtype = np.dtype(dtype)
     path = chunk_file(folder, len(shape))
     path.parent.mkdir(parents=True)
-    size, rows, crcs = data_bytes(shape, dtype.itemsize), 0, _Checksums(chunk_bytes(shape, dtype.itemsize))
+    size, rows, crcs = data_bytes(shape, dtype.itemsize), 0, Checksums(chunk_bytes(shape, dtype.itemsize))
     with open(path, "wb") as file:
         for block in blocks:
             if block.shape[1:] != shape[1:]:
@@ -116,11 +123,13 @@ def write_blocks(
         file.write(padding + shard_index(shape, dtype.itemsize))
         file.flush()
         os.fsync(file.fileno())
-    write_file(folder / "zarr.json", _json(array_metadata(shape, dtype, dims)))
-    return {"shape": list(shape), "dtype": dtype.name, "crc32c": crcs.found}
+    metadata = json_bytes(array_metadata(shape, dtype, dims))
+    write_file(folder / "zarr.json", metadata)
+    found = {"metadata": int(google_crc32c.value(metadata)), "crc32c": crcs.found}
+    return {"shape": list(shape), "dtype": dtype.name, **found}
 
 
-class _Checksums:
+class Checksums:
     """crc32c of each ``step`` bytes of what is added, piece by piece."""
 
     def __init__(self, step: int) -> None:
@@ -128,6 +137,7 @@ class _Checksums:
         self._step, self._room = step, 0
 
     def add(self, data: memoryview | bytes) -> None:
+        """The next bytes."""
         at = 0
         while at < len(data):
             if not self._room:
@@ -152,12 +162,6 @@ def write_file(path: Path, *parts: memoryview | bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _json(value: dict[str, Any]) -> bytes:
+def json_bytes(value: dict[str, Any]) -> bytes:
+    """How every ``zarr.json`` is spelled."""
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def checksum_of_file(folder: Path, shape: tuple[int, ...], itemsize: int) -> list[int]:
-    """crc32c of each inner chunk as it lies on disk now, to compare with the commit record."""
-    crcs = _Checksums(chunk_bytes(shape, itemsize))
-    crcs.add(chunk_file(folder, len(shape)).read_bytes()[: data_bytes(shape, itemsize)])
-    return crcs.found

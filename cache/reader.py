@@ -22,7 +22,6 @@ from cache.errors import CorruptCache
 from cache.layout import chunk_file, data_bytes, shard_index, storage
 
 Array = npt.NDArray[Any]
-_REMAKE = "remove that recording's folder and extract again: only that is made anew"
 
 
 def open_array(folder: Path) -> Array:
@@ -36,7 +35,7 @@ def open_array(folder: Path) -> Array:
         dtype = np.dtype(metadata["data_type"])
         mappable = {k: metadata[k] for k in storage(shape)} == storage(shape)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptCache(f"{folder} is not a readable array: {error}", hint=_REMAKE) from error
+        raise CorruptCache(f"{folder} is not a readable array: {error}") from error
     return _mapped(folder, shape, dtype) if mappable else _through_zarr(folder)
 
 
@@ -47,10 +46,10 @@ def _mapped(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array
         with open(path, "rb") as file:
             size = file.seek(0, 2)
             if size != wanted + len(index):
-                raise CorruptCache(f"{path} has {size} bytes, wanted {wanted + len(index)}", hint=_REMAKE)
+                raise CorruptCache(f"{path} has {size} bytes, wanted {wanted + len(index)}")
             view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError as error:
-        raise CorruptCache(f"{path} is missing", hint=_REMAKE) from error
+        raise CorruptCache(f"{path} is missing") from error
     if view[wanted:] != index:
         return _through_zarr(folder)
     return np.frombuffer(view, dtype, count=math.prod(shape)).reshape(shape)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cache.check import whole
+from cache.commit import discard
 from cache.errors import CacheError
 from cache.fingerprint import fingerprint
 from cache.groups import commit_group, group_once
@@ -30,12 +32,14 @@ def stream_stats(cache: FeatureCache, key: str, recordings: list[str]) -> Stats:
     """
     committed = [[r, cache.commit_record(key, r)["arrays"]["values"]["crc32c"]] for r in sorted(recordings)]
     folder = cache.root / "stats" / key / fingerprint(committed)
-    if not (folder / "zarr.json").is_file():
+    if not whole(folder, deep=True):
         stats = _compute(cache, key, sorted(recordings))
         if not cache.writable:
             return stats
         for group in (folder.parent.parent, folder.parent):
             group_once(cache.root, group, {"holds": "stats"})
+        if folder.exists():
+            discard(cache.root, folder)
         commit_group(cache.root, folder, key, {"mean": stats.mean, "std": stats.std}, {"recordings": len(recordings)})
     return Stats(open_array(folder / "mean").copy(), open_array(folder / "std").copy())
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from cache.check import undamaged
 from cache.errors import DataError
 from cache.groups import attributes, children, commit_group, committed
 from cache.ids import folder_of
@@ -21,7 +22,7 @@ class TimelineStore:
     def write(self, recording: str, timeline: Timeline, info: dict[str, Any] | None = None) -> None:
         """Commit a recording's frame times. Raises DataError where others were committed: its media changed."""
         folder = self._folder(recording)
-        if not folder.exists():
+        if not self.has(recording):
             commit_group(self.root, folder, recording, {"pts": timeline.pts}, {"end": timeline.end, **(info or {})})
         known = self.read(recording)
         if not np.array_equal(known.edges, timeline.edges):
@@ -33,13 +34,17 @@ class TimelineStore:
 
     def read(self, recording: str) -> Timeline:
         """Frame times of one recording. Raises CacheError where they are not committed."""
-        folder = committed(self._folder(recording), recording)
+        folder = undamaged(committed(self._folder(recording), recording))
         return Timeline(open_array(folder / "pts").copy(), attributes(folder)["end"])
 
     def info(self, recording: str) -> dict[str, Any] | None:
         """What was recorded with the timeline (clock, decoder, source), or None where it is not committed."""
         folder = self._folder(recording)
-        return attributes(folder) if folder.exists() else None
+        return attributes(folder) if self.has(recording) else None
+
+    def has(self, recording: str) -> bool:
+        """Whether a recording's frame times are committed."""
+        return (self._folder(recording) / "zarr.json").is_file()
 
     def recordings(self) -> list[str]:
         """Ids of the recordings with a committed timeline, sorted."""

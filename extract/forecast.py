@@ -3,6 +3,7 @@
 Lengths come from headers, speed and memory from a short probe on the corpus's own media. Nothing is written.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,8 @@ def run_plan(recipe: ExtractRecipe, *, quiet: bool = False) -> Forecast:
     cache = FeatureCache(recipe.cache) if (recipe.cache / "zarr.json").is_file() else None
     sizes = {r.id: size for r in recordings if (size := size_of(r, cache)) is not None}
     wanted = {w.name: w for w in asked}
-    jobs = _jobs(recordings, wanted, cache)
+    timed = cache.timelines.has if cache else lambda id: False
+    jobs = _jobs(recordings, wanted, cache, timed)
     specs = {name: StreamSpec(name, w.modality, w.encoder.dim) for name, w in wanted.items()}
     room = bytes_needed(jobs, specs, sizes, recipe.dtype)
     costs: list[StreamCost] = []
@@ -74,8 +76,7 @@ def run_plan(recipe: ExtractRecipe, *, quiet: bool = False) -> Forecast:
             missing = [j.recording for j in jobs if name in j.keys]
             costs += _costs(stream, missing, sizes, room.streams[name], recipe)
             step()
-        timed = cache.timelines.info if cache else lambda id: None
-        reading = reading_s(jobs, [*wanted.values()], sizes, lambda id: timed(id) is not None) / HOUR_S
+        reading = reading_s(jobs, [*wanted.values()], sizes, timed) / HOUR_S
         step()
     free = free_bytes(recipe.cache.absolute())
     return Forecast(
@@ -94,10 +95,12 @@ def run_plan(recipe: ExtractRecipe, *, quiet: bool = False) -> Forecast:
     )
 
 
-def _jobs(recordings: list[Recording], wanted: dict[str, Wanted], cache: FeatureCache | None) -> list[Job]:
+def _jobs(
+    recordings: list[Recording], wanted: dict[str, Wanted], cache: FeatureCache | None, timed: Callable[[str], bool]
+) -> list[Job]:
     """What each recording lacks, by names of streams."""
     keys = {name: remembered_key(cache, w) for name, w in wanted.items()} if cache else {}
-    return plan(recordings, wanted, lambda name, id: bool(keys.get(name)) and cache.has(keys[name], id))[0]
+    return plan(recordings, wanted, lambda name, id: bool(keys.get(name)) and cache.has(keys[name], id), timed)[0]
 
 
 def _costs(

@@ -15,17 +15,21 @@ class Job:
 
 
 def plan(
-    recordings: Iterable[Recording], keys: Iterable[str], committed: Callable[[str, str], bool]
+    recordings: Iterable[Recording],
+    keys: Iterable[str],
+    committed: Callable[[str, str], bool],
+    timed: Callable[[str], bool],
 ) -> tuple[list[Job], int]:
     """Jobs in recording order, and how many (recording, stream) pairs are committed already.
 
-    committed(key, recording id) says whether that pair is in the cache.
+    committed(key, recording id) says whether that pair is in the cache, timed(recording id) whether its frame times
+    are: without these there is a job although no stream is missing.
     """
     keys = tuple(keys)
     jobs, kept = [], 0
     for recording in recordings:
         missing = tuple(k for k in keys if not committed(k, recording.id))
         kept += len(keys) - len(missing)
-        if missing:
+        if missing or not timed(recording.id):
             jobs.append(Job(recording, missing))
     return jobs, kept

@@ -137,9 +137,10 @@ class Resampler:
 
         x = np.concatenate(self._waiting)
         stop = None if units is None else self._before + units
-        piece = x if stop is None else x[: (stop + self._margin) * self._unit]
-        y = self._resample(torch.from_numpy(piece)).numpy()
-        out = y[self._before * self._made : None if stop is None else stop * self._made]
+        piece = np.pad(x, (0, self._unit)) if stop is None else x[: (stop + self._margin) * self._unit]
+        y = self._resample(torch.from_numpy(piece)).numpy()  # its length is rounded in single precision: one unit more
+        end = math.ceil(len(x) * self._made / self._unit) if stop is None else stop * self._made
+        out = y[self._before * self._made : end]
         if stop is None:
             self._waiting, self._have, self._before = [], 0, 0
         else:

@@ -7,7 +7,7 @@ of the weights it came from: while that is unchanged, its hash is known and torc
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cache.errors import DataError, UsageError
+from cache.errors import CorruptCache, DataError, UsageError
 from cache.fingerprint import canonical, stream_key
 from cache.recipe import build, merge
 from cache.records import Modality, StreamSpec
@@ -157,7 +157,10 @@ def _loaded(encoder: Encoder[Any]) -> dict[str, Any]:
 def _remembered(cache: FeatureCache, wanted: Wanted) -> StreamSpec | None:
     """A stream that was made with weights of the same signature under the same settings."""
     for key in cache.stream_keys():
-        about = cache.about(key)
+        try:
+            about = cache.about(key)
+        except CorruptCache:
+            continue  # declared anew, if it is this one
         rest = {k: v for k, v in about["settings"].items() if k not in ("weights", "model")}
         if canonical([rest, about["origin"].get("signature")]) == canonical([wanted.settings, wanted.signature]):
             return cache.stream(key)

@@ -1,0 +1,59 @@
+"""How extraction clears damaged parts of a cache away, to make exactly those anew.
+
+Nothing is removed on the word of ``damaged.csv`` alone: what it names is checked again first.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from cache.commit import claim, discard
+from cache.damages import Damage, damage_list, save_damages
+from cache.errors import CacheError, CorruptCache
+from cache.groups import attributes
+from cache.ids import folder_of
+from cache.store import FeatureCache
+from cache.verify import part_faults
+
+
+def clear_damaged(cache: FeatureCache, keys: Collection[str], recordings: Collection[str]) -> list[str]:
+    """Remove damaged timelines and streams that are about to be made anew; returns their folders inside the cache.
+
+    Only of these stream keys and recordings, only where a deep check finds them damaged now, and a recording at a time
+    among all processes. Suspect are those listed, and those whose commit record cannot be read.
+    """
+    listed = {d.part for d in damage_list(cache)}
+    cleared = []
+    for recording in recordings:
+        parts = [Path("timelines", folder_of(recording))]
+        parts += [Path("features", key, folder_of(recording)) for key in keys]
+        suspects = [p for p in parts if str(p) in listed or _unreadable(cache.root / p)]
+        if suspects:
+            with claim(cache.root, folder_of(recording), wait=True):
+                for part in suspects:
+                    if (cache.root / part).exists() and _broken(cache, part):
+                        discard(cache.root, cache.root / part)
+                        cleared.append(str(part))
+    return cleared
+
+
+def _broken(cache: FeatureCache, part: Path) -> bool:
+    return next(part_faults(cache, part, deep=True), None) is not None
+
+
+def still_damaged(cache: FeatureCache) -> list[Damage]:
+    """Check again what is listed, and keep on the list only what is damaged still; returns that."""
+    listed = damage_list(cache)
+    left = [d for d in listed if (cache.root / d.part).exists() and _broken(cache, Path(d.part))]
+    if left != listed:
+        save_damages(cache, left)
+    return left
+
+
+def _unreadable(folder: Path) -> bool:
+    try:
+        attributes(folder)
+    except CorruptCache:
+        return True
+    except CacheError:
+        return folder.exists()  # a folder without a commit record is in the way of the one to come
+    return False

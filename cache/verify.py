@@ -1,0 +1,129 @@
+"""``cache verify``: every group of a cache against its checksums, and the groups against one another.
+
+What is damaged is listed in ``damaged.csv`` in the cache, so that the next extraction makes exactly that anew.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cache.check import faults
+from cache.damages import Damage, damage_list, save_damages
+from cache.errors import AffuseError, CorruptCache
+from cache.fingerprint import stream_key
+from cache.groups import attributes
+from cache.ids import folder_of, recording_of
+from cache.progress import progress
+from cache.store import FeatureCache
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was looked at, how, and what is wrong with it. groups: recordings' streams, timelines, labels and so on."""
+
+    root: str
+    deep: bool
+    groups: int
+    damages: list[Damage]
+
+
+def verify(root: Path, *, deep: bool = False, quiet: bool = False) -> Verdict:
+    """Check metadata and sizes, with ``deep`` every byte.
+
+    Raises CorruptCache where the cache's own ``zarr.json`` is damaged; extraction into it heals that.
+    """
+    cache = FeatureCache(root)
+    parts, damages = list(_parts(cache)), []
+    with progress("verify", len(parts), quiet=quiet) as step:
+        for part in parts:
+            causes = list(part_faults(cache, part, deep=deep))
+            damages += [Damage(str(part), _recording(cache, part), "; ".join(causes))] if causes else []
+            step()
+    if cache.writable:
+        earlier = [] if deep else [d for d in damage_list(cache) if d.part not in {d.part for d in damages}]
+        save_damages(cache, damages + earlier)
+    return Verdict(str(cache.root), deep, len(parts), damages)
+
+
+def _parts(cache: FeatureCache) -> Iterator[Path]:
+    """Every folder that should be a group, relative to the cache."""
+    yield Path()
+    for top in ("features", "timelines", "labels", "stats"):
+        if (cache.root / top).is_dir():
+            yield Path(top)
+            for folder in _folders(cache.root / top):
+                yield Path(top, folder)
+                if top != "timelines":
+                    yield from (Path(top, folder, f) for f in _folders(cache.root / top / folder))
+
+
+def _folders(parent: Path) -> list[str]:
+    return sorted(f.name for f in parent.iterdir() if f.is_dir() and not f.name.startswith("."))
+
+
+def part_faults(cache: FeatureCache, part: Path, *, deep: bool) -> Iterator[str]:
+    """What is wrong with one group, in itself and beside its neighbours."""
+    found = False
+    for fault in faults(cache.root / part, deep=deep):
+        found = True
+        yield fault
+    if not found:
+        yield from _strange(cache, part)
+
+
+def _strange(cache: FeatureCache, part: Path) -> Iterator[str]:
+    """A whole group in the wrong place, or of another length than its timeline."""
+    record, names = attributes(cache.root / part), part.parts
+    if names[:1] == ("features",) and len(names) == 2:
+        key = stream_key(record["name"], record["settings"])
+        if key != names[1]:
+            yield f"its settings are those of {key}"
+    if "recording" not in record or names[0] == "stats":
+        return
+    if folder_of(record["recording"]) != names[-1]:
+        yield f"it holds recording {record['recording']!r}"
+    elif names[0] != "timelines":
+        yield from _other_length(cache, record["recording"], record["arrays"])
+
+
+def _other_length(cache: FeatureCache, recording: str, arrays: dict[str, dict[str, list[int]]]) -> Iterator[str]:
+    try:
+        frames = len(cache.timelines.read(recording))
+    except CorruptCache:
+        return  # named where the timeline is
+    except AffuseError:
+        yield "its recording has no timeline"
+        return
+    for name, array in arrays.items():
+        if array["shape"][0] != frames:
+            yield f"{name} has {array['shape'][0]} frames, its timeline {frames}"
+
+
+def _recording(cache: FeatureCache, part: Path) -> str:
+    """The id a group is of, as well as can be told of a damaged one; "" where it is of many."""
+    if len(part.parts) < (2 if part.parts[:1] == ("timelines",) else 3) or part.parts[0] == "stats":
+        return ""
+    return recording_of(part.name) or part.name
+
+
+def verdict_lines(verdict: Verdict) -> "list[Table | str]":
+    """The verdict for a terminal."""
+    from rich import box
+    from rich.table import Table
+
+    how = "every byte" if verdict.deep else "metadata and sizes (--deep reads every byte)"
+    if not verdict.damages:
+        return [f"{verdict.root}: {verdict.groups} groups are whole: {how}"]
+    table = Table(title=f"{verdict.root}: damaged", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("part", "what is wrong"):
+        table.add_column(name, overflow="fold")
+    for d in verdict.damages:
+        table.add_row(d.part, d.cause)
+    return [
+        table,
+        f"{len(verdict.damages)} of {verdict.groups} groups are damaged ({how}); extract again to remake them",
+    ]

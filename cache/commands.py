@@ -9,7 +9,7 @@ from cache.terminal import Json, Quiet, command, show
 
 Dataset = Annotated[str | None, typer.Option(help="Corpus: see [b]list datasets[/b].", metavar="NAME")]
 CacheDir = Annotated[
-    Path | None, typer.Option("--cache", metavar="DIR", help="Feature cache. Default: var/cache/DATASET.")
+    str | None, typer.Option("--cache", metavar="DIR|URL", help="Feature cache. Default: var/cache/DATASET.")
 ]
 
 cache_app = typer.Typer(help="Look after a feature cache.", no_args_is_help=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache.progress import progress
 from cache.records import Recording, StreamSpec
+from cache.remote import local_root
 from cache.store import FeatureCache
 from extract.encoders import Encoder
 from extract.plan import Job, plan
@@ -63,7 +64,8 @@ class Forecast:
 def run_plan(recipe: ExtractRecipe, *, quiet: bool = False) -> Forecast:
     """Probe every stream and the reading of media. Raises what ``run_extract`` would, for a wrong recipe or root."""
     _, recordings, asked = prepare(recipe)
-    cache = FeatureCache(recipe.cache) if (recipe.cache / "zarr.json").is_file() else None
+    root = local_root(recipe.cache)
+    cache = FeatureCache(root) if (root / "zarr.json").is_file() else None
     sizes = {r.id: size for r in recordings if (size := size_of(r, cache)) is not None}
     wanted = {w.name: w for w in asked}
     timed = cache.timelines.has if cache else lambda id: False
@@ -78,7 +80,7 @@ def run_plan(recipe: ExtractRecipe, *, quiet: bool = False) -> Forecast:
             step()
         reading = reading_s(jobs, [*wanted.values()], sizes, timed) / HOUR_S
         step()
-    free = free_bytes(recipe.cache.absolute())
+    free = free_bytes(root.absolute())
     return Forecast(
         dataset=recipe.dataset,
         device=str(torch_device(recipe.device)),

@@ -175,7 +175,7 @@ def prune_lines(found: Pruning) -> "Iterator[Table | str]":
         yield table
     yield from (escape(n) for n in found.notes)
     if not found.parts:
-        yield "nothing of that may go"
+        yield "there is nothing that may go"
     elif found.removed:
         yield f"{len(found.parts)} parts removed, {total:,} bytes"
     else:

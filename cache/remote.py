@@ -83,7 +83,9 @@ class Remote:
         self._download(n for n in there if not _ON_DEMAND.match(n) and not (self.root / n).is_file())
         self._forget_half_uploaded(there)
         lines = [{"url": self.url}, *({n: tag} for n, tag in there.items())]
-        self._keep(MARK, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        draft = self.root / f".{uuid.uuid4().hex}"
+        draft.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        os.replace(draft, self.root / MARK)
 
     def fetch_values(self, folder: str = "features/") -> None:
         """Fetch the feature values below a folder that are not here yet."""
@@ -207,11 +209,6 @@ class Remote:
             return list(fs.find(place))
         except FileNotFoundError:
             return []
-
-    def _keep(self, name: str, data: bytes) -> None:
-        draft = self.root / f".{uuid.uuid4().hex}"
-        draft.write_bytes(data)
-        os.replace(draft, self.root / name)
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:

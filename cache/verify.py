@@ -37,9 +37,12 @@ def verify(root: Path | str, *, deep: bool = False, quiet: bool = False) -> Verd
 
     Raises CorruptCache where the cache's own ``zarr.json`` is damaged; extraction into it heals that.
     """
-    if deep and is_url(root):
-        mirror(str(root), anew=True)
-    cache = FeatureCache(root)
+    try:
+        if deep and is_url(root):
+            mirror(str(root), anew=True)
+        cache = FeatureCache(root)
+    except CorruptCache as error:
+        raise CorruptCache(error.message, hint="extract into it again: what is damaged is made anew") from error
     parts, damages = list(_parts(cache)), []
     with progress("verify", len(parts), quiet=quiet) as step:
         for part in parts:

@@ -47,9 +47,9 @@ class Resident(Corpus):
         return Batch(x, present, real, labelled, va, recording, frame)
 
 
-def gather(values: Tensor, at: Tensor) -> Tensor:
-    """values [N,D], at i64[B,L]: their rows as [B,L,D]."""
-    return values.index_select(0, at.reshape(-1)).reshape(*at.shape, -1)
+def gather(values: Tensor, at: Tensor, out: Tensor | None = None) -> Tensor:
+    """values [N,D], at i64[B,L]: their rows as [B,L,D]; into ``out`` [B*L,D], where that is given."""
+    return torch.index_select(values, 0, at.reshape(-1), out=out).reshape(*at.shape, -1)
 
 
 def resident(corpus: Corpus, device: torch.device) -> Resident:

@@ -160,21 +160,41 @@ def _sync_folders(top: Path) -> None:
 def sweep(root: Path) -> None:
     """Remove what writers that no longer live on this machine left behind."""
     staging = root / STAGING
-    if not staging.is_dir():
-        return
     for lock in staging.glob("*.lock"):
         with claim(root, lock.stem, wait=False):
             pass
-    for leftover in (f for f in staging.iterdir() if f.suffix != ".lock"):
-        host, pid, *_ = [*leftover.name.split("~"), ""]
-        if host == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+    for leftover in leftovers(root):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def leftovers(root: Path) -> list[Path]:
+    """What writers of this machine that live no longer left in the staging folder, sorted."""
+    return [f for f in _drafts(root) if _writer(f)[0] == socket.gethostname() and not _alive(_writer(f)[1])]
+
+
+def in_progress(root: Path) -> list[Path]:
+    """What writers that live, or are of another machine, have in the staging folder now, sorted."""
+    dead = set(leftovers(root))
+    return [f for f in _drafts(root) if f not in dead]
+
+
+def _drafts(root: Path) -> list[Path]:
+    staging = root / STAGING
+    return sorted(f for f in staging.iterdir() if f.suffix != ".lock") if staging.is_dir() else []
+
+
+def _writer(draft: Path) -> tuple[str, int]:
+    """Machine and process of what lies in the staging folder; process 0 where its name does not say."""
+    host, pid, *_ = [*draft.name.split("~"), ""]
+    return host, int(pid) if pid.isdigit() else 0
 
 
 def _alive(pid: int) -> bool:
+    if not pid:
+        return True  # not known
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

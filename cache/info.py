@@ -1,71 +1,167 @@
-"""What a cache holds, as plain facts and as a table of 80 columns."""
+"""What a cache holds, as plain facts and as a table of 80 columns; what cannot be read is named, not fatal."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from cache.errors import AffuseError
+from cache.groups import attributes
+from cache.ids import recording_of
 from cache.store import FeatureCache
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+T = TypeVar("T")
+_NAMED = 5  # recordings that a line names; --json names all
+
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """One stream: its key, modality and width, and how much of it is committed."""
+    """One stream: what made it, and how much of it is committed.
+
+    weights: hash of the loaded weights. hours: of the recordings in it. lacks: recordings that have a timeline and are
+    not in it. faults: what of it cannot be read; where that is its own record, the fields before ``recordings`` are
+    empty.
+    """
 
     key: str
     modality: str
+    encoder: str
+    weights: str
+    dtype: str
     dim: int
     recordings: int
     frames: int
-    bytes: int
     absent_frames: int
+    hours: float
+    bytes: int
+    lacks: list[str]
+    faults: list[str]
 
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """One cache. protocols: labelled recordings by protocol; hours of timelines."""
+    """One cache. hours and frames of its timelines; protocols: labelled recordings by protocol."""
 
     root: str
     dataset: str
     recordings: int
+    frames: int
     hours: float
+    bytes: int
     streams: list[StreamInfo]
     protocols: dict[str, int]
+    faults: list[str]
 
 
 def describe(root: Path) -> CacheInfo:
-    """Facts from the metadata alone; no feature is read."""
-    cache = FeatureCache(root)
-    timed = cache.timelines.recordings()
-    frames = {r: len(cache.timelines.read(r)) for r in timed}
-    seconds = sum(t.end - t.pts[0] for t in map(cache.timelines.read, timed))
-    streams = [_stream(cache, key, frames) for key in cache.stream_keys()]
-    protocols = {p: len(cache.labels.recordings(p)) for p in cache.labels.protocols()}
-    return CacheInfo(str(cache.root), cache.dataset, len(timed), round(seconds / 3600, 3), streams, protocols)
+    """Facts from the metadata and the timelines; no feature is read."""
+    cache, faults = FeatureCache(root), list[str]()
+    folders = _recordings(cache.root / "timelines", faults)
+    read = {r: _read(partial(cache.timelines.read, r), faults) for r in folders}
+    times = {r: t for r, t in read.items() if t is not None}
+    seconds = {r: t.end - float(t.pts[0]) for r, t in times.items()}
+    streams = [_stream(cache, key, list(folders), seconds) for key in cache.stream_keys()]
+    names = _read(cache.labels.protocols, faults) or []
+    protocols = {p: len(_read(partial(cache.labels.recordings, p), faults) or []) for p in names}
+    return CacheInfo(
+        root=str(cache.root),
+        dataset=cache.dataset,
+        recordings=len(folders),
+        frames=sum(map(len, times.values())),
+        hours=_hours(seconds.values()),
+        bytes=size_of(cache.root),
+        streams=streams,
+        protocols=protocols,
+        faults=faults,
+    )
 
 
-def _stream(cache: FeatureCache, key: str, frames: dict[str, int]) -> StreamInfo:
-    spec, names = cache.stream(key), cache.recordings(key)
-    folder = cache.root / "features" / key
-    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    absent = sum(cache.commit_record(key, r)["absent_frames"] for r in names)
-    total = sum(frames[r] for r in names)
-    return StreamInfo(key, spec.modality, spec.dim, len(names), total, size, absent)
+def _stream(cache: FeatureCache, key: str, timed: list[str], seconds: dict[str, float]) -> StreamInfo:
+    folder, faults = cache.root / "features" / key, list[str]()
+    about = _read(partial(cache.about, key), faults) or {}
+    there = _recordings(folder, faults)
+    records = {r: _read(partial(attributes, f), faults) for r, f in there.items()}
+    whole = [r for r in records.values() if r]
+    settings: dict[str, Any] = about.get("settings", {})
+    return StreamInfo(
+        key=key,
+        modality=about.get("modality", ""),
+        encoder=str(settings.get("encoder", "")),
+        weights=str(settings.get("weights", "")),
+        dtype=next((r["arrays"]["values"]["dtype"] for r in whole), str(settings.get("dtype", ""))),
+        dim=about.get("dim", 0),
+        recordings=len(there),
+        frames=sum(r["arrays"]["present"]["shape"][0] for r in whole),
+        absent_frames=sum(r["absent_frames"] for r in whole),
+        hours=_hours(seconds.get(r, 0.0) for r in there),
+        bytes=size_of(folder),
+        lacks=[r for r in timed if r not in there],
+        faults=faults,
+    )
 
 
-def info_table(info: CacheInfo) -> "Table":
+def _recordings(folder: Path, faults: list[str]) -> dict[str, Path]:
+    """Folders of the committed recordings by their ids, sorted; one whose long id cannot be read by its folder name."""
+    found = {}
+    for group in (f.parent for f in folder.glob("*/zarr.json")):
+        name = recording_of(group.name)
+        if name is None:
+            name = (_read(partial(attributes, group), faults) or {}).get("recording", group.name)
+        found[name] = group
+    return dict(sorted(found.items()))
+
+
+def _read(what: Callable[[], T], faults: list[str]) -> T | None:
+    try:
+        return what()
+    except AffuseError as error:
+        faults.append(error.message)
+        return None
+
+
+def _hours(seconds: Any) -> float:
+    return round(sum(seconds) / 3600, 3)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder, or of a file."""
+    files = [folder] if folder.is_file() else folder.rglob("*")
+    return sum(f.stat().st_size for f in files if f.is_file())
+
+
+def info_lines(info: CacheInfo) -> "Iterator[Table | str]":
     """The facts for a terminal."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     labels = ", ".join(f"{n} labelled under {p!r}" for p, n in info.protocols.items()) or "no labels"
-    title = f"{info.root}: {info.dataset}, {info.recordings} recordings, {info.hours:.2f} h, {labels}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("stream", "modality", "dim", "recordings", "frames", "absent", "MB"):
-        table.add_column(name, justify="left" if name in ("stream", "modality") else "right", no_wrap=True)
+    size = f"{info.hours:.2f} h, {info.bytes / 1e6:.1f} MB"
+    title = f"{info.root}: {info.dataset}, {info.recordings} recordings, {info.frames} frames, {size}, "
+    table = Table(title=escape(f"{title}{labels}"), title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("stream", "modality", "dim", "rec.", "frames", "absent", "hours", "MB"):
+        left = name in ("stream", "modality")
+        table.add_column(name, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     for s in info.streams:
         absent = f"{s.absent_frames / s.frames:.0%}" if s.frames else "-"
-        table.add_row(s.key, s.modality, *map(str, (s.dim, s.recordings, s.frames)), absent, f"{s.bytes / 1e6:.1f}")
-    return table
+        made, kind = f"  {s.encoder or '?'} {s.weights[:8]}", f"{s.modality or '?'}\n[dim]{escape(s.dtype)}[/dim]"
+        numbers = map(str, (s.dim, s.recordings, s.frames, absent, f"{s.hours:.2f}", f"{s.bytes / 1e6:.1f}"))
+        table.add_row(f"{escape(s.key)}\n[dim]{escape(made)}[/dim]", kind, *numbers)
+    yield table
+    for s in info.streams:
+        if s.lacks:
+            yield escape(f"{s.key} lacks {len(s.lacks)} of {info.recordings} recordings: {named(s.lacks)}")
+    faults = [*info.faults, *(f for s in info.streams for f in s.faults)]
+    yield from (escape(f"damaged: {fault}") for fault in faults[:_NAMED])
+    if faults:
+        yield f"{len(faults)} parts cannot be read; name all that is damaged with: python cli.py cache verify --deep"
+
+
+def named(recordings: list[str]) -> str:
+    """The first five of some recordings, and how many more there are."""
+    more = len(recordings) - _NAMED
+    return ", ".join(map(repr, recordings[:_NAMED])) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Media that tests make for themselves, a tiny cache for stage two, and ``--plugin`` for a user's own head."""
+"""Media that tests make for themselves, a tiny cache for stage two, ``--plugin`` for a user's own head, ``--kills``."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -15,6 +15,7 @@ from cache.store import FeatureCache
 
 def pytest_addoption(parser):
     parser.addoption("--plugin", action="append", default=[], help="also run the head contract tests on this file")
+    parser.addoption("--kills", type=int, default=10, help="how often tests/extract/test_kill.py kills each way")
 
 
 def pytest_configure(config):

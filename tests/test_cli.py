@@ -8,14 +8,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import cli
+from cache.records import Aligned, Timeline
 from cache.store import FeatureCache
 
 TOP = Path(__file__).parents[1]
 COMMANDS = ["extract", "index", "doctor", "train-fusion", "ablate", "demo", "list", "cache info"]
+COMMANDS += ["cache why", "cache diff", "cache prune"]
 
 
 @pytest.fixture
@@ -104,8 +107,6 @@ def _offline(home):
 
 @pytest.mark.slow
 def test_some_failed_recordings_are_exit_3_and_json_is_alone_on_stdout(run, media, tmp_path):
-    import numpy as np
-
     media(tmp_path / "good.mp4", np.arange(30) / 25)
     (tmp_path / "bad.mp4").write_text("not a film")
     (tmp_path / "manifest.csv").write_text("id,video\ngood,good.mp4\nbad,bad.mp4\n")
@@ -186,3 +187,22 @@ def test_pitfall_16_interrupted_is_exit_130_and_says_what_is_kept(toy_cache, tmp
         process.send_signal(kind)
         assert process.wait(30) == 130
         assert "run the same command to start it anew" in process.stderr.read()
+
+
+def test_a_stream_is_explained_compared_and_pruned(run, tmp_path):
+    cache = FeatureCache.create(tmp_path / "cache", "toy")
+    cache.timelines.write("a", Timeline([0.0, 0.04], 0.08))
+    keys = [cache.declare("face", "visual", 2, {"encoder": "face", "layer": n}, {}).key for n in (1, 2)]
+    for i, key in enumerate(keys):
+        cache.write(key, "a", Aligned([[1, i], [0, 1]] * np.ones((1, 1), np.float32), np.ones(2, bool)))
+    there = ("--cache", cache.root)
+    assert "layer" in run("cache", "why", keys[0], *there)[1]
+    assert json.loads(run("cache", "why", keys[0], *there, "--json")[1])["apart"] == {keys[1]: {"layer": [1, 2]}}
+    assert run("cache", "why", "face", *there)[0] == 1
+    code, out, _ = run("cache", "diff", *keys, *there, "--json")
+    assert code == 0
+    assert json.loads(out)["recordings"][0]["cosine_worst"] == pytest.approx(0.5**0.5, abs=1e-6)
+    assert run("cache", "prune", *there, "--yes")[0] == 2
+    assert "nothing is removed without --yes" in run("cache", "prune", *there, "--stream", keys[0])[1]
+    assert run("cache", "prune", *there, "--stream", keys[0], "--yes")[0] == 0
+    assert cache.stream_keys() == keys[1:]

@@ -157,7 +157,10 @@ def import_(
         typer.Option(metavar="NAME=MODALITY", help="visual, audio, text or none, where the name does not tell."),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Labels that are not where the layout has them.")
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Labels the layout lacks: a .csv of name,valence,arousal,partition[,time_s]."
+        ),
     ] = None,
     columns: Annotated[
         str | None, typer.Option(metavar="V,A", help="Label columns of valence and arousal, from 0.")
@@ -170,7 +173,7 @@ def import_(
         float | None, typer.Option(help="Frames a second where the cache has none. Default: the labels' rate, or 25.")
     ] = None,
     align: Annotated[str, typer.Option(help="overlap, linear or nearest.")] = "overlap",
-    dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
+    dtype: Annotated[str, typer.Option(help="float32, or float16 in half the bytes.")] = "float32",
     json_: Json = False,
     quiet: Quiet = False,
 ) -> int:

@@ -1,52 +1,27 @@
 """The one way into a cache: streams declared, frames laid, rows aligned, labels merged, one recording at a time."""
 
 import hashlib
-import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cache.align import align_blocks
-from cache.errors import AffuseError, CacheError, DataError
+from cache.errors import AffuseError, CacheError, DataError, UsageError
 from cache.fingerprint import stream_key
-from cache.interop._clock import NOMINAL_FPS, nominal_frames, on_frames
-from cache.interop._layout import Foreign, Layout, Source
-from cache.interop._modality import modalities, stream_name
-from cache.interop._protocols import merge_labels
-from cache.interop._rows import whole_rows
+from cache.interop._labels import in_range, merge_labels, on_frames
+from cache.interop._layout import UNREADABLE, Foreign, Layout, Source
+from cache.interop._report import Brought, Failed
+from cache.interop._tables import whole_rows
+from cache.interop._times import NOMINAL_FPS, nominal_frames, stretched
+from cache.interop._wants import modalities, stream_name
 from cache.progress import progress
 from cache.records import Labels, Modality, Timeline, Track
 from cache.store import FeatureCache
 
-log = logging.getLogger("affuse")
 _VERSION = 1
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A recording, or its labels, that could not be imported: why, and what to do."""
-
-    recording: str
-    cause: str
-    hint: str
-
-    def __str__(self) -> str:
-        return f"{' '.join(self.recording.split())}: {self.cause}" + (f"; {self.hint}" if self.hint else "")
-
-
-@dataclass
-class Brought:
-    """What an import did. streams: keys; made: recordings by key written now; kept: those that were there already."""
-
-    cache: str
-    streams: list[str] = field(default_factory=list)
-    made: Counter[str] = field(default_factory=Counter)
-    kept: Counter[str] = field(default_factory=Counter)
-    labelled: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    failures: list[Failed] = field(default_factory=list)
-    drops: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,37 +39,43 @@ class _Stream:
         return stream_key(self.name, self.settings)
 
 
+@dataclass
+class _Tally:
+    """What is known only when all recordings are through. odd: rows left out; clocks: recordings without times."""
+
+    labels: dict[str, dict[str, Labels]] = field(default_factory=dict)
+    odd: Counter[str] = field(default_factory=Counter)
+    clocks: Counter[str] = field(default_factory=Counter)
+    untouched: Counter[str] = field(default_factory=Counter)
+
+    def notes(self) -> list[str]:
+        return [
+            *(f"stream {n}: {c} rows with numbers that are not finite are absent" for n, c in self.odd.items()),
+            *(f"stream {n}: {c} recordings touch no frame and are absent" for n, c in self.untouched.items()),
+            *(f"{c} recordings: {text}" for text, c in self.clocks.items()),
+        ]
+
+
 def bring_in(layout: Layout, form: str, cache: FeatureCache, *, quiet: bool = False) -> Brought:
     """Import all recordings. What is committed stays; a recording that fails is listed and the others go on.
 
-    Raises UsageError for streams of unknown modality, CacheError where the cache cannot be written.
+    Raises UsageError for what an option must tell (modality, range or columns of labels), CacheError where the cache
+    cannot be written.
     """
     streams = _streams(layout, form)
     done = Brought(str(cache.root), [s.key for s in streams.values()], drops=layout.drops_in)
-    labels: dict[str, dict[str, Labels]] = {}
-    clocks: Counter[str] = Counter()
-    odd: Counter[str] = Counter()
+    tally = _Tally()
     with progress("import", len(layout.recordings), quiet=quiet) as step:
         for recording in layout.recordings:
             try:
-                missing = [n for n, s in streams.items() if not cache.has(s.key, recording)]
-                foreign = layout.read(recording, missing)
-                tracks = {n: _whole(t, f"{n} of {recording!r}", n, odd) for n, t in foreign.tracks.items()}
-                timeline = _timeline(layout, recording, foreign, cache, clocks)
-                for name, track in tracks.items():
-                    _write(cache, streams[name], recording, track, timeline, foreign.info.get(name), done)
-                done.kept.update(s.key for n, s in streams.items() if n not in missing)
-                for protocol, annotation in foreign.annotations.items():
-                    laid = on_frames(annotation, timeline, recording, layout.wants.label_range)
-                    labels.setdefault(protocol, {})[recording] = laid
-            except CacheError:
+                _one(layout, recording, streams, cache, done, tally)
+            except (CacheError, UsageError):
                 raise
-            except (AffuseError, OSError, ValueError, KeyError, IndexError, MemoryError) as error:
+            except UNREADABLE as error:
                 done.failures.append(_failed(recording, error))
             step()
-    done.notes += [f"stream {n}: {c} rows with numbers that are not finite are absent" for n, c in odd.items()]
-    done.notes += [f"{c} recordings: {text}" for text, c in clocks.items()]
-    done.notes += merge_labels(cache, labels, layout.partitions, layout.delays, done.labelled) + layout.notes
+    done.notes += tally.notes() + merge_labels(cache, tally.labels, layout.partitions, layout.delays) + layout.notes
+    done.labelled = {p: len(tally.labels.get(p, {})) for p in sorted({*tally.labels, *layout.partitions})}
     return done
 
 
@@ -104,17 +85,34 @@ def _failed(recording: str, error: Exception) -> Failed:
     return Failed(recording, " ".join(f"{type(error).__name__}: {error}".split()), "get its files anew")
 
 
-def _whole(track: Track, where: str, name: str, odd: Counter[str]) -> Track:
-    kept, dropped = whole_rows(track, where)
-    odd.update({name: dropped} if dropped else {})
-    return kept
+def _one(
+    layout: Layout, recording: str, streams: dict[str, _Stream], cache: FeatureCache, done: Brought, tally: _Tally
+) -> None:
+    missing = [n for n, s in streams.items() if not cache.has(s.key, recording)]
+    foreign = layout.read(recording, missing)
+    labels = {p: in_range(a, layout.wants.label_range, repr(recording)) for p, a in foreign.labels.items()}
+    tracks = {}
+    for name, track in foreign.tracks.items():
+        tracks[name], odd = whole_rows(track, f"{name} of {recording!r}")
+        tally.odd.update({name: odd} if odd else {})
+        _check_fits(tracks[name], streams[name], recording)
+    timeline = _timeline(layout, recording, foreign, cache, tally)
+    for name, track in tracks.items():
+        laid = stretched(track, foreign.untimed, timeline) if foreign.untimed else track
+        absent = _write(cache, streams[name], recording, laid, timeline, foreign.info.get(name))
+        tally.untouched.update([name] if absent == len(timeline) and len(track) else [])
+        done.made[streams[name].key] += 1
+    done.kept.update(s.key for n, s in streams.items() if n not in missing)
+    for protocol, label in labels.items():
+        tally.labels.setdefault(protocol, {})[recording] = on_frames(label, timeline, recording)
 
 
 def _streams(layout: Layout, form: str) -> dict[str, _Stream]:
     """By the source's names. Raises DataError where two of them get the same name."""
     found: dict[str, _Stream] = {}
     hashes: dict[Path, str] = {}
-    for name, modality in modalities(layout.streams, layout.wants).items():
+    told = modalities({n: s.modality for n, s in layout.streams.items()}, layout.wants.modalities)
+    for name, modality in told.items():
         source = layout.streams[name]
         dtype = source.dtype or layout.wants.dtype
         settings = source.settings
@@ -146,7 +144,16 @@ def _content(source: Source, known: dict[Path, str]) -> str:
     return total.hexdigest()
 
 
-def _timeline(layout: Layout, recording: str, foreign: Foreign, cache: FeatureCache, clocks: Counter[str]) -> Timeline:
+def _check_fits(track: Track, stream: _Stream, recording: str) -> None:
+    largest = float(np.abs(np.asarray(track.values)).max(initial=0.0))
+    if largest > float(np.finfo(stream.dtype).max):
+        raise DataError(
+            f"{stream.name} of {recording!r} has numbers up to {largest:g}, which {stream.dtype} cannot hold",
+            hint="import with --dtype float32",
+        )
+
+
+def _timeline(layout: Layout, recording: str, foreign: Foreign, cache: FeatureCache, tally: _Tally) -> Timeline:
     """The one in the cache, else the source's own, else nominal frames; the last is counted, to be told."""
     if foreign.timeline is not None:
         cache.timelines.write(recording, foreign.timeline, foreign.clock)
@@ -155,27 +162,20 @@ def _timeline(layout: Layout, recording: str, foreign: Foreign, cache: FeatureCa
     fps = layout.wants.fps or layout.rate or NOMINAL_FPS
     timeline = nominal_frames(foreign, fps, recording)
     cache.timelines.write(recording, timeline, {"clock": "nominal", "fps": fps, "over": "imported rows"})
-    clocks[f"no video times: frames are nominal, {fps:g} a second over what was imported"] += 1
+    tally.clocks[f"no video times: frames are nominal, {fps:g} a second over what was imported"] += 1
     return timeline
 
 
 def _write(
-    cache: FeatureCache,
-    stream: _Stream,
-    recording: str,
-    track: Track,
-    timeline: Timeline,
-    info: dict[str, Any] | None,
-    done: Brought,
-) -> None:
+    cache: FeatureCache, stream: _Stream, recording: str, track: Track, timeline: Timeline, info: dict[str, Any] | None
+) -> int:
+    """Commit one track; returns how many frames are absent."""
+    width = track.values.shape[1]
     if stream.key not in cache.stream_keys():
-        cache.declare(stream.name, stream.modality, track.values.shape[1], stream.settings, stream.source.origin)
+        cache.declare(stream.name, stream.modality, width, stream.settings, stream.source.origin)
     wanted = cache.stream(stream.key).dim
-    if track.values.shape[1] != wanted:
-        raise DataError(f"{stream.name} of {recording!r} has {track.values.shape[1]} dimensions, others {wanted}")
+    if width != wanted:
+        raise DataError(f"{stream.name} of {recording!r} has {width} dimensions, others {wanted}")
     about = {"rows": len(track), "source": {"kind": "import"}} if info is None else info
     aligned = align_blocks(track, timeline, stream.settings.get("align", "overlap"))
-    absent = cache.write(stream.key, recording, aligned, about, dtype=stream.dtype)
-    if absent == len(timeline):
-        done.notes.append(f"{stream.name} of {recording!r} touches no frame: it is absent")
-    done.made[stream.key] += 1
+    return cache.write(stream.key, recording, aligned, about, dtype=stream.dtype)

@@ -4,6 +4,7 @@ An HDF5 file may name other files as its data, and may claim terabytes without h
 """
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _DEFLATES = 1100  # times that gzip shrinks zeros at most
 _SLACK = 1 << 16
+_MOST = 8 << 30  # bytes of one array
+_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}  # what h5py has; others would be loaded as plugins
 
 
 def open_h5(path: Path, mode: str = "r") -> "h5py.File":
@@ -71,15 +74,28 @@ def array(group: "h5py.Group", name: str, kinds: str = "fiu", ndim: int | None =
         raise DataError(f"{where} is no array of numbers")
     if ndim is not None and len(data.shape) != ndim:
         raise DataError(f"{where} has shape {data.shape}; wanted {ndim} axes")
-    if data.is_virtual or data.external:
-        raise DataError(f"the data of {where} lies in another file", hint="copy it into one file: h5repack")
-    held, claimed = data.id.get_storage_size(), data.size * data.dtype.itemsize
-    if claimed > held * _DEFLATES + _SLACK:
-        raise DataError(f"{where} claims {claimed} bytes and holds {held}")
+    _check_held(data, where)
     try:
         return np.asarray(data[()])
     except (OSError, ValueError, MemoryError, RuntimeError) as error:
         raise DataError(f"{where} cannot be read ({error})") from error
+
+
+def _check_held(data: "h5py.Dataset", where: str) -> None:
+    """Raises DataError unless this file holds the data, in a form h5py reads by itself, and enough bytes for it."""
+    if data.is_virtual or data.external:
+        raise DataError(f"the data of {where} lies in another file", hint="copy it into one file: h5repack")
+    made = data.id.get_create_plist()
+    filters = {made.get_filter(i)[0] for i in range(made.get_nfilters())}
+    if filters - set(_FILTERS):
+        raise DataError(
+            f"{where} is compressed by filter {min(filters - set(_FILTERS))}; wanted {', '.join(_FILTERS.values())}",
+            hint="compress it anew: h5repack -f GZIP=4",
+        )
+    claimed = max(data.size, math.prod(data.chunks or ())) * data.dtype.itemsize
+    held = data.id.get_storage_size()
+    if claimed > min(held * _DEFLATES + _SLACK, _MOST):
+        raise DataError(f"{where} claims {claimed} bytes and holds {held}")
 
 
 def text(group: "h5py.Group", name: str) -> Any:
@@ -89,17 +105,25 @@ def text(group: "h5py.Group", name: str) -> Any:
     data = child(group, name)
     if not isinstance(data, h5py.Dataset) or h5py.check_string_dtype(data.dtype) is None or data.size != 1:
         raise DataError(f"{group.file.filename}:{group.name}/{name} is no text")
+    _check_held(data, f"{group.file.filename}:{group.name}/{name}")
     found = np.asarray(data[()]).reshape(-1)[0]
     found = found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
     try:
         return json.loads(found)
-    except ValueError:
+    except (ValueError, RecursionError):
         return found
 
 
 def write_text(group: "h5py.Group", name: str, value: Any) -> None:
     """One string of JSON, any length (attributes end at 64 KB)."""
     group.create_dataset(name, data=json.dumps(value))
+
+
+def write_attribute(group: "h5py.Group", name: str, value: Any) -> None:
+    """A plain attribute; letters that HDF5 has no way to hold are written as escapes."""
+    if isinstance(value, str):
+        value = value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    group.attrs[name] = value
 
 
 def write_rows(group: "h5py.Group", name: str, values: npt.NDArray[Any]) -> None:

@@ -1,36 +1,32 @@
 """What a foreign layout is: the streams and recordings it holds, one recording at a time, on the source's own clock."""
 
 import contextlib
+import csv
+import zipfile
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cache.errors import UsageError
+import numpy as np
+import numpy.typing as npt
+
+from cache.errors import AffuseError, DataError, UsageError
+from cache.interop._wants import Wants
 from cache.records import Annotation, Modality, Partitions, Timeline, Track
 from cache.store import FeatureCache
 
-PROTOCOL = "va"
+#: Labels as a source has them: at times or by frame, rows (valence, arousal) that last from and to a time, or one
+#: f32[2] of the whole recording.
+Label = Annotation | Track | npt.NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class Wants:
-    """How to import. modalities: by the source's stream name, ``none`` to leave it out; guessed where not given.
-
-    fps: of nominal frames; None is the source's own rate, else 25. label_range: lowest and highest label, mapped to
-    [-1, 1]. columns: which of the source's label columns are valence and arousal. labels: a label file (or the name of
-    a label sequence) that is not where the layout has it. protocol: under which name the labels are kept.
-    """
-
-    modalities: dict[str, str] = field(default_factory=dict)
-    fps: float | None = None
-    align: str = "overlap"
-    dtype: str = "float16"
-    label_range: tuple[float, float] | None = None
-    columns: tuple[int, ...] = ()
-    labels: Path | None = None
-    protocol: str = PROTOCOL
+#: What reading a file can raise that is damaged, or made to do harm.
+UNREADABLE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, MemoryError),
+    *(csv.Error, zipfile.BadZipFile),
+)
 
 
 @dataclass(frozen=True)
@@ -54,14 +50,16 @@ class Source:
 class Foreign:
     """One recording. tracks: by the source's stream name, lacking those it does not have; times are the source's.
 
-    annotations: by protocol; a Track holds (valence, arousal) rows that last from and to a time. timeline, clock:
-    frame times and what is known of them, where the source has them. info: by stream, kept with its commit record.
+    labels: by protocol. timeline, clock: frame times and what is known of them, where the source has them. untimed:
+    seconds over which its rows are spread because it has no times; they are spread over the video where the cache
+    knows that. info: by stream, kept with its commit record.
     """
 
     tracks: dict[str, Track] = field(default_factory=dict)
-    annotations: dict[str, Annotation | Track] = field(default_factory=dict)
+    labels: dict[str, Label] = field(default_factory=dict)
     timeline: Timeline | None = None
     clock: dict[str, Any] = field(default_factory=dict)
+    untimed: float = 0.0
     info: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -79,8 +77,8 @@ class Exported:
 class Layout(ABC):
     """A foreign file or folder, opened. ``drops_in`` and ``drops_out`` say what is lost on the way in and out.
 
-    streams: by the source's own names. dataset: of a source that was a cache. rate: frames a second that suit the source's own times, where it has any.
-    notes: filled while reading.
+    streams: by the source's own names. dataset: of a source that was a cache. rate: frames a second that suit the
+    source's own times, where it has any. notes: filled while reading.
     """
 
     drops_in: ClassVar[str]
@@ -97,8 +95,14 @@ class Layout(ABC):
         self.notes: list[str] = []
         self.opened = contextlib.ExitStack()
         with contextlib.ExitStack() as unless_open:
-            unless_open.callback(self.close)
-            self.open()
+            unless_open.callback(self.opened.close)
+            try:
+                self.open()
+            except AffuseError:
+                raise
+            except UNREADABLE as error:
+                cause = " ".join(f"{type(error).__name__}: {error}".split())
+                raise DataError(f"{self.path} is not of this layout, or damaged ({cause})") from error
             unless_open.pop_all()
 
     @abstractmethod
@@ -108,10 +112,6 @@ class Layout(ABC):
     @abstractmethod
     def read(self, recording: str, streams: Collection[str]) -> Foreign:
         """One recording with those of these streams that it has. Raises DataError for what is damaged."""
-
-    def close(self) -> None:
-        """Let go of the files in ``opened``."""
-        self.opened.close()
 
     @classmethod
     def export(cls, cache: FeatureCache, path: Path) -> Exported:
@@ -129,3 +129,10 @@ def export_to(layout: type[Layout], cache: FeatureCache, path: Path) -> Exported
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UsageError(f"{path} is there already", hint="give a path that is not")
     return layout.export(cache, path)
+
+
+def export_names(cache: FeatureCache, taken: str = "") -> dict[str, str]:
+    """A name by stream key: the stream's own, or its key where names differ only in case, or that one is taken."""
+    names = {k: cache.stream(k).name for k in cache.stream_keys()}
+    count = Counter([taken, *(n.casefold() for n in names.values())])
+    return {k: n if count[n.casefold()] == 1 else k for k, n in names.items()}

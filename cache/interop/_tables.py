@@ -1,15 +1,45 @@
-"""CSV tables of numbers: a header, then rows; an empty cell is not a number, anything else that is none is an error."""
+"""Numbers from files of strangers: .npy without pickles, .csv with a header; what is no number is an error."""
 
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cache.errors import DataError
+from cache.errors import DataError, MissingData
+from cache.records import Track
 
+Values = npt.NDArray[Any]
 Rows = npt.NDArray[np.float64]
+
+
+def load_npy(path: Path) -> Values:
+    """An array from a .npy file, mapped, so that a size it only claims is an error. Pickled objects are refused."""
+    if not path.is_file():
+        raise MissingData(f"{path} is missing")
+    try:
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+    except (ValueError, OSError, EOFError, SyntaxError, OverflowError, MemoryError) as error:
+        raise DataError(f"{path} is no array of numbers ({error})", hint="write it anew with numpy.save") from error
+
+
+def rows_of(values: Values, where: str) -> npt.NDArray[np.float32]:
+    """f32[N,D]. Raises DataError for another shape, for no rows, and for what is no number."""
+    if values.dtype.kind not in "fiub" or values.ndim != 2 or not values.size:
+        raise DataError(f"{where} has {values.dtype} values of shape {values.shape}; wanted numbers [rows, dimensions]")
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
+def whole_rows(track: Track, where: str) -> tuple[Track, int]:
+    """The rows whose numbers are all finite, and how many are not. Raises DataError where none is left."""
+    values = np.asarray(track.values)
+    good = np.isfinite(values).all(axis=1)
+    if len(values) and not good.any():
+        raise DataError(f"no row of {where} holds finite numbers", hint="get the file anew")
+    return (track, 0) if good.all() else (Track(track.spans[good], values[good]), int((~good).sum()))
 
 
 @dataclass(frozen=True)
@@ -64,9 +94,6 @@ def write_table(path: Path, header: list[str], times: Rows, rows: Rows) -> None:
 
 def partition_name(name: str) -> str:
     """``devel``, ``dev``, ``valid`` and ``val`` are validation, ``trn`` is train; anything else stays."""
-    plain = name.strip().lower()
-    usual = dict.fromkeys(("devel", "dev", "valid", "val", "validation"), "validation") | {
-        "trn": "train",
-        "tst": "test",
-    }
-    return usual.get(plain, name.strip())
+    usual = dict.fromkeys(("devel", "dev", "valid", "val", "validation"), "validation")
+    usual |= {"trn": "train", "training": "train", "tst": "test"}
+    return usual.get(name.strip().lower(), name.strip())

@@ -5,6 +5,7 @@ It mirrors the cache: ``features/<key>/<recording>/{values,present}``, ``timelin
 what the cache says of it; ``name``, ``modality``, ``dim``, ``recording`` and ``end`` are attributes too.
 """
 
+import contextlib
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -17,8 +18,8 @@ from cache.fingerprint import stream_key
 from cache.groups import attributes
 from cache.ids import folder_of
 from cache.interop import FORMATS
-from cache.interop._h5 import array, child, groups, open_h5, text, write_rows, write_text
-from cache.interop._layout import Exported, Foreign, Layout, Source
+from cache.interop._h5 import array, child, groups, names, open_h5, text, write_attribute, write_rows, write_text
+from cache.interop._layout import Exported, Foreign, Label, Layout, Source
 from cache.reader import open_array
 from cache.records import Annotation, Modality, Partitions, Timeline, Track
 from cache.store import FeatureCache
@@ -56,7 +57,7 @@ def _group(file: "h5py.File", name: str, record: dict[str, Any]) -> "h5py.Group"
     write_text(group, "record", {k: v for k, v in record.items() if k != "arrays"})
     for plain in ("recording", "name", "modality", "dim"):
         if plain in record:
-            group.attrs[plain] = str(record[plain]) if plain != "dim" else record[plain]
+            write_attribute(group, plain, record[plain])
     return group
 
 
@@ -102,7 +103,7 @@ class Hdf5(Layout):
             if about.get("modality") not in get_args(Modality) or not isinstance(about.get("settings"), dict):
                 raise DataError(f"{self.path}: features/{key} lacks its modality or settings")
             name, settings = str(about["name"]), about["settings"]
-            if stream_key(name, settings) != key or name.startswith(".") or {"/", "\\", "\0"} & set(name):
+            if stream_key(name, settings) != key or not _plain(name):
                 raise DataError(f"{self.path}: features/{key} is not the key of its settings")
             self.streams[key] = Source((), name, about["modality"], settings, about.get("origin", {}), _dtype(group))
         protocols = groups(child(self._file, "labels")) if "labels" in self._file else ()
@@ -124,11 +125,10 @@ class Hdf5(Layout):
             if place in top:
                 group = child(top, place)
                 tracks[key] = _track(group, timeline)
-                info[key] = {k: v for k, v in _record(group).items() if k not in ("recording", "crc32c")}
+                info[key] = {k: v for k, v in _record(group).items() if k not in ("recording", "absent_frames")}
         labels = {p: child(child(self._file, "labels"), f) for p, f in self._protocols.items()}
-        annotations: dict[str, Annotation | Track] = {}
-        annotations |= {p: _annotation(child(g, place), timeline) for p, g in labels.items() if place in g}
-        return Foreign(tracks, annotations, timeline, clock, info)
+        found: dict[str, Label] = {p: _labels(child(g, place), timeline) for p, g in labels.items() if place in g}
+        return Foreign(tracks, found, timeline, clock, info=info)
 
 
 def _track(group: "h5py.Group", timeline: Timeline) -> Track:
@@ -139,7 +139,7 @@ def _track(group: "h5py.Group", timeline: Timeline) -> Track:
     return Track(spans[present], values[present].astype(np.float32))
 
 
-def _annotation(group: "h5py.Group", timeline: Timeline) -> Annotation:
+def _labels(group: "h5py.Group", timeline: Timeline) -> Annotation:
     va, labelled = array(group, "va", "f", 2), array(group, "labelled", "b", 1)
     if va.shape != (len(timeline), 2) or labelled.shape != (len(timeline),):
         raise DataError(f"{group.name} has labels of shape {va.shape} for {len(timeline)} frames")
@@ -148,8 +148,9 @@ def _annotation(group: "h5py.Group", timeline: Timeline) -> Annotation:
 
 def _dtype(top: "h5py.Group") -> str:
     """Of the stored values; every recording of a stream has the same."""
-    for _, group in groups(top):
-        return "float32" if child(group, "values").dtype.itemsize > 2 else "float16"
+    for name in names(top):
+        with contextlib.suppress(DataError, AttributeError):
+            return "float32" if child(child(top, name), "values").dtype.itemsize > 2 else "float16"
     return "float16"
 
 
@@ -158,6 +159,11 @@ def _record(group: "h5py.Group") -> dict[str, Any]:
     if not isinstance(record, dict):
         raise DataError(f"the record of {group.file.filename}:{group.name} is no table")
     return record
+
+
+def _plain(name: str) -> bool:
+    """Whether a stream's name is one that can be a folder, and be printed."""
+    return 0 < len(name) <= 150 and name.isprintable() and name[0] != "." and not {"/", "\\"} & set(name)
 
 
 def _id(group: "h5py.Group") -> str:

@@ -8,7 +8,6 @@ There are no times in it: a clip gets as many frames as its longest feature set 
 over them, and a row of the whole clip lasts for all of it. Its label becomes the label of all its frames.
 """
 
-import csv
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -17,17 +16,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cache.errors import DataError, MissingData
+from cache.errors import DataError, MissingData, UsageError
 from cache.interop import FORMATS
-from cache.interop._clock import NOMINAL_FPS
-from cache.interop._columns import NO_AROUSAL
-from cache.interop._layout import Foreign, Layout, Source
+from cache.interop._label_table import LabelTable, read_label_table
+from cache.interop._labels import NO_AROUSAL
+from cache.interop._layout import Foreign, Label, Layout, Source
 from cache.interop._pickle import read_stream
-from cache.interop._rows import load_npy, rows_of, spread
-from cache.interop._tables import partition_name
+from cache.interop._tables import load_npy, partition_name, rows_of
+from cache.interop._times import NOMINAL_FPS, spread
 from cache.records import Partitions, Track
 
-Label = dict[str, Any]
+_MOST = 1 << 28  # bytes of a pickled table of labels
 
 
 @FORMATS.register("merbench")
@@ -49,41 +48,59 @@ class MerBench(Layout):
             n: Source(tuple(f for c in clips.values() for f in _files(c))) for n, clips in self._clips.items()
         }
         self.recordings = sorted({c for clips in self._clips.values() for c in clips})
-        self._labels = self._read_labels()
-        of = {c: partition_name(v["partition"]) for c, v in self._labels.items() if v.get("partition")}
-        subjects = {c: str(v["subject"]) for c, v in self._labels.items() if v.get("subject")}
-        self.partitions = {self.wants.protocol: Partitions(of, subjects)} if of else {}
-        self.note("there are no times: rows of each feature set are spread evenly over the frames of the longest")
+        self._table = self._read_labels()
+        self.partitions = {self.wants.protocol: self._table.partitions} if self._table.partitions.of else {}
+        self.note("there are no times: rows of each feature set are spread evenly over the video, or the longest set")
 
-    def _read_labels(self) -> dict[str, Label]:
+    def _read_labels(self) -> LabelTable:
         found = sorted([*self.path.glob("label*.npz"), *self.path.glob("label*.csv")])
         path = self.wants.labels or next(iter(found), None)
         if path is None:
             self.note("no label file (label*.npz or label*.csv): nothing is labelled")
-            return {}
-        if not path.is_file():
-            raise MissingData(f"no label file at {path}")
-        return _from_npz(path) if path.suffix == ".npz" else _from_csv(path)
+            return LabelTable(Partitions(), {})
+        if len(found) > 1 and not self.wants.labels:
+            raise UsageError(f"{len(found)} label files in {self.path}; which?", hint=f"say --labels {path}")
+        return self._from_npz(path) if path.suffix == ".npz" else read_label_table(path, self)
 
     def read(self, recording: str, streams: Collection[str]) -> Foreign:
         """One clip; all its feature sets are looked at for its length."""
         rows = {n: _rows(clips[recording]) for n, clips in self._clips.items() if recording in clips}
         seconds = max(len(r) for r in rows.values()) / (self.wants.fps or NOMINAL_FPS)
         tracks = {n: Track(spread(len(r), seconds), r) for n, r in rows.items() if n in streams}
-        va = self._va(self._labels.get(recording, {}), recording)
-        return Foreign(tracks, {self.wants.protocol: Track(spread(1, seconds), va)} if va is not None else {})
+        label = self._table.labels.get(recording)
+        return Foreign(tracks, {} if label is None else {self.wants.protocol: label}, untimed=seconds)
 
-    def _va(self, label: Label, recording: str) -> npt.NDArray[np.float32] | None:
-        """f32[1,2], or None without a valence."""
-        try:
-            valence, arousal = (float(label[k]) if label.get(k, "") != "" else None for k in ("valence", "arousal"))
-        except (TypeError, ValueError) as error:
-            raise DataError(f"the label of {recording!r} is no number: {error}") from error
-        if valence is None:
+    def _from_npz(self, path: Path) -> LabelTable:
+        """``<partition>_corpus``: {clip: valence, or {val, aro, emo}}."""
+        of: dict[str, str] = {}
+        labels: dict[str, Label] = {}
+        if not path.is_file():
+            raise MissingData(f"no label file at {path}")
+        with zipfile.ZipFile(path) as archive:
+            for member in [m for m in archive.infolist() if m.filename.endswith("_corpus.npy")]:
+                if member.file_size > _MOST:
+                    raise DataError(f"{path}: {member.filename} claims {member.file_size} bytes")
+                with archive.open(member) as file:
+                    corpus = _object_of(file, f"{path}:{member.filename}")
+                of |= dict.fromkeys(map(str, corpus), partition_name(member.filename.removesuffix("_corpus.npy")))
+                labels |= {str(c): va for c, v in corpus.items() if (va := self._va(v, str(c))) is not None}
+        if not of:
+            raise DataError(f"{path} has no <partition>_corpus with labels")
+        return LabelTable(Partitions(of), labels)
+
+    def _va(self, value: Any, clip: str) -> npt.NDArray[np.float32] | None:
+        """f32[2], or None without a valence."""
+        given = value if isinstance(value, dict) else {"val": value}
+        valence, arousal = (given.get(long, given.get(long[:3], "")) for long in ("valence", "arousal"))
+        if valence in ("", None):
             return None
-        if arousal is None:
+        if arousal in ("", None):
             self.note(NO_AROUSAL)
-        return np.array([[valence, arousal or 0.0]], np.float32)
+            arousal = self.wants.middle
+        try:
+            return np.array([float(valence), float(arousal)], np.float32)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"the label of {clip!r} is no number: {error}") from error
 
 
 def _clips(folder: Path) -> list[Path]:
@@ -95,7 +112,6 @@ def _files(clip: Path) -> list[Path]:
 
 
 def _rows(clip: Path) -> npt.NDArray[np.float32]:
-    parts = [load_npy(f) for f in _files(clip)]
     parts = [_table(load_npy(f)) for f in _files(clip)]
     if len({p.shape[-1:] for p in parts}) != 1:
         raise DataError(f"the files of {clip} have rows of different widths")
@@ -107,24 +123,6 @@ def _table(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     while values.ndim > 2 and values.shape[0] == 1:
         values = values[0]
     return values[None] if values.ndim == 1 else values
-
-
-def _from_npz(path: Path) -> dict[str, Label]:
-    labels: dict[str, Label] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                if member.endswith("_corpus.npy") and archive.getinfo(member).file_size < 1 << 28:
-                    with archive.open(member) as file:
-                        corpus = _object_of(file, f"{path}:{member}")
-                    labels |= {str(c): _label(v, member.removesuffix("_corpus.npy")) for c, v in corpus.items()}
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is no label file ({error})") from error
-    if not labels:
-        raise DataError(f"{path} has no <partition>_corpus with labels")
-    return labels
 
 
 def _object_of(file: Any, where: str) -> dict[Any, Any]:
@@ -139,20 +137,3 @@ def _object_of(file: Any, where: str) -> dict[Any, Any]:
     if not isinstance(inside, dict):
         raise DataError(f"{where} is not one dict")
     return inside
-
-
-def _label(value: Any, partition: str) -> Label:
-    if isinstance(value, dict):
-        return {
-            "valence": value.get("valence", value.get("val", "")),
-            "arousal": value.get("arousal", value.get("aro", "")),
-        } | {"partition": partition}
-    return {"valence": value, "partition": partition}
-
-
-def _from_csv(path: Path) -> dict[str, Label]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        rows = [{str(k).strip().lower(): v for k, v in r.items()} for r in csv.DictReader(file)]
-    if not rows or not {"name"} <= set(rows[0]):
-        raise DataError(f"{path} is no label file", hint="wanted the columns name, valence, arousal, partition")
-    return {str(r["name"]).strip(): {**r, "valence": r.get("valence", r.get("val", ""))} for r in rows}

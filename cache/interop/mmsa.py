@@ -3,9 +3,10 @@
 ``{train, valid, test: {id [N], text, audio, vision [N, L, D], audio_lengths, vision_lengths [N], text_bert [N, 3, L],
 regression_labels [N]}}``. The pickle is never run (``_pickle``). It is read whole: memory is the file's size.
 
-There are no times in it: an utterance gets as many frames as its longest modality has rows, and the rows of the others
-are spread evenly over them. Its one label becomes the valence of all its frames. ``<video>$_$<clip>`` are clips of one
-video, which is taken for the subject, so that splits by subject keep them together.
+There are no times in it: the rows of each modality are spread evenly over the video where the cache knows its frames;
+else an utterance gets as many frames as its longest modality has rows. Its one label becomes the valence of all its
+frames. ``<video>$_$<clip>`` are clips of one video, which is taken for the subject, so that splits by subject keep them
+together.
 """
 
 from collections.abc import Collection
@@ -16,16 +17,17 @@ import numpy.typing as npt
 
 from cache.errors import DataError, MissingData
 from cache.interop import FORMATS
-from cache.interop._clock import NOMINAL_FPS
-from cache.interop._columns import valence_arousal
+from cache.interop._labels import valence_arousal
 from cache.interop._layout import Foreign, Layout, Source
 from cache.interop._pickle import read_pickle
-from cache.interop._rows import rows_of, spread
-from cache.interop._tables import partition_name
+from cache.interop._tables import partition_name, rows_of
+from cache.interop._times import NOMINAL_FPS, spread
 from cache.records import Modality, Partitions, Track
 
 _STREAMS: dict[str, Modality] = {"text": "text", "audio": "audio", "vision": "visual"}
+_COLUMNS = ("regression_labels", "audio_lengths", "vision_lengths", "text_lengths", "text_bert")
 _BETWEEN = "$_$"
+Rows = npt.NDArray[np.float32]
 
 
 @FORMATS.register("mmsa")
@@ -47,6 +49,7 @@ class Mmsa(Layout):
         self._parts: dict[str, dict[str, Any]] = {str(name): part for name, part in found.items()}
         self._rows: dict[str, tuple[str, int]] = {}
         for part, arrays in self._parts.items():
+            arrays |= {k: np.asarray(arrays[k]) for k in _COLUMNS if k in arrays}
             self._rows |= {
                 str(_plain(r)): (part, i) for i, r in enumerate(np.asarray(arrays["id"], object).reshape(-1))
             }
@@ -58,49 +61,53 @@ class Mmsa(Layout):
         of = {r: partition_name(part) for r, (part, _) in self._rows.items()}
         subjects = {r: r.split(_BETWEEN)[0] for r in of if _BETWEEN in r}
         self.partitions = {self.wants.protocol: Partitions(of, subjects)}
-        self.note("there are no times: rows of each modality are spread evenly over the frames of the longest")
+        self.note("there are no times: rows of each modality are spread evenly over the video, or the longest of them")
 
     def read(self, recording: str, streams: Collection[str]) -> Foreign:
         """One utterance; all its modalities are looked at for its length."""
         part, row = self._rows[recording]
         arrays = self._parts[part]
-        rows = {n: _utterance(arrays, n, row, f"{n} of {recording!r}") for n in self.streams if n in arrays}
-        rows = _as_long(rows) if "audio_lengths" not in arrays and "vision_lengths" not in arrays else rows
+        padded = {n: _padded(arrays[n][row], f"{n} of {recording!r}") for n in self.streams if n in arrays}
+        rows = _unpadded(padded, arrays, row, recording)
         seconds = max((len(r) for r in rows.values()), default=0) / (self.wants.fps or NOMINAL_FPS)
         if not seconds:
             raise DataError(f"{recording!r} has no rows at all")
         tracks = {n: Track(spread(len(r), seconds), r) for n, r in rows.items() if n in streams and len(r)}
         label = self._label(arrays, row)
-        return Foreign(tracks, {self.wants.protocol: Track(spread(1, seconds), label)} if label is not None else {})
+        return Foreign(tracks, {self.wants.protocol: label} if label is not None else {}, untimed=seconds)
 
     def _label(self, arrays: dict[str, Any], row: int) -> npt.NDArray[np.float32] | None:
         if "regression_labels" not in arrays:
             return None
-        value = np.asarray(arrays["regression_labels"], np.float64)
-        return valence_arousal(value[row].reshape(1, -1), self.wants.columns, self)
+        value = np.asarray(arrays["regression_labels"][row], np.float64)
+        return valence_arousal(value.reshape(1, -1), self.wants.columns, self)[0]
 
 
-def _utterance(arrays: dict[str, Any], name: str, row: int, where: str) -> npt.NDArray[np.float32]:
-    """f32[L,D] without padding: by its length where that is known, else without zero rows at both ends."""
-    values = np.asarray(arrays[name][row])
-    values = rows_of(values[None] if values.ndim == 1 else values, where)
-    lengths = arrays.get(f"{name}_lengths")
-    if lengths is None and name == "text" and "text_bert" in arrays:
-        lengths = np.asarray(arrays["text_bert"])[:, 1].sum(axis=1)
-    if lengths is None:
-        return values
-    length = int(np.asarray(lengths).reshape(-1)[row])
-    if not 0 <= length <= len(values):
-        raise DataError(f"{where} has {len(values)} rows and a length of {length}")
-    return values[:length]
+def _padded(values: Any, where: str) -> Rows:
+    """f32[L,D] as it is stored."""
+    found = np.asarray(values)
+    return rows_of(found[None] if found.ndim == 1 else found, where)
 
 
-def _as_long(rows: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
-    """Of aligned modalities, row i of which is the same word: without rows at both ends that are zero in all."""
-    if len({len(r) for r in rows.values()}) != 1:
-        return rows
-    said = np.flatnonzero(np.any([np.any(r != 0, axis=1) for r in rows.values()], axis=0))
-    return {n: r[said[0] : said[-1] + 1] if len(said) else r[:0] for n, r in rows.items()}
+def _unpadded(rows: dict[str, Rows], arrays: dict[str, Any], row: int, recording: str) -> dict[str, Rows]:
+    """Without padding. Unaligned modalities have lengths of their own; row i of aligned ones is one word."""
+    lengths = {n: int(arrays[f"{n}_lengths"].reshape(-1)[row]) for n in rows if f"{n}_lengths" in arrays}
+    words = int(arrays["text_bert"][row, 1].sum()) if "text" in rows and "text_bert" in arrays else None
+    if not lengths and len({len(r) for r in rows.values()}) == 1:
+        said = np.any([np.any(r != 0, axis=1) for n, r in rows.items() if n != "text" or words is None], axis=0)
+        said = said | (np.arange(len(said)) < (words or 0))
+        return {n: r[_inside(said)] for n, r in rows.items()}
+    lengths |= {"text": words} if words is not None and "text" not in lengths else {}
+    for name, length in lengths.items():
+        if not 0 <= length <= len(rows[name]):
+            raise DataError(f"{name} of {recording!r} has {len(rows[name])} rows and a length of {length}")
+    return {n: r[: lengths[n]] if n in lengths else r[_inside(np.any(r != 0, axis=1))] for n, r in rows.items()}
+
+
+def _inside(said: npt.NDArray[np.bool_]) -> slice:
+    """From the first that is true to the last."""
+    at = np.flatnonzero(said)
+    return slice(int(at[0]), int(at[-1]) + 1) if len(at) else slice(0, 0)
 
 
 def _plain(name: Any) -> Any:

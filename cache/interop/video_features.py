@@ -2,7 +2,8 @@
 
 ``<video>_<feature>.npy`` [N, D] with ``<video>_timestamps_ms.npy`` [N] and ``<video>_fps.npy`` beside it, in any folder
 below PATH. A frame lasts until the next one. Of I3D (``rgb``, ``flow``) the time is that of a stack's last frame, so a
-row lasts from the row before it until then. VGGish has no times: its rows are 0.96 s each.
+row lasts from the row before it until then. VGGish has no times: its rows are 0.96 s each. The layout has no labels:
+--labels TABLE.csv gives some, with the columns name, valence, arousal, partition, subject and time_s.
 """
 
 from collections.abc import Collection
@@ -14,9 +15,11 @@ import numpy.typing as npt
 
 from cache.errors import DataError, MissingData, UsageError
 from cache.interop import FORMATS
+from cache.interop._label_table import LabelTable, read_label_table
 from cache.interop._layout import Foreign, Layout, Source
-from cache.interop._rows import check_times, load_npy, rows_of, spans_from
-from cache.records import Track
+from cache.interop._tables import load_npy, rows_of
+from cache.interop._times import check_times, spans_from
+from cache.records import Partitions, Track
 
 _TIMES, _FPS = "_timestamps_ms", "_fps"
 _AT_END = ("rgb", "flow")
@@ -36,7 +39,7 @@ class _File:
 class VideoFeatures(Layout):
     """The output folder of video_features."""
 
-    drops_in = "nothing of the features; the layout has no labels, partitions or subjects"
+    drops_in = "nothing"
     drops_out = "it has no place for labels, masks and partitions; export hdf5, csd or muse"
 
     def open(self) -> None:
@@ -55,7 +58,9 @@ class VideoFeatures(Layout):
             times, fps = (path.with_name(f"{video}{end}.npy") for end in (_TIMES, _FPS))
             of = self._files.setdefault(feature, {})
             if video in of:
-                raise DataError(f"{path} and {of[video].rows} are both {feature} of {video!r}")
+                raise DataError(
+                    f"{path} and {of[video].rows} are both {feature} of {video!r}", hint="import one folder at a time"
+                )
             of[video] = _File(path, times if times.is_file() else None, fps if fps.is_file() else None)
         if lost:
             self.note(f"{len(lost)} files without times are left out, such as {lost[0]}")
@@ -67,10 +72,19 @@ class VideoFeatures(Layout):
         self.recordings = sorted({video for of in self._files.values() for video in of})
         self.rate = next((_rate(f.fps) for of in self._files.values() for f in of.values() if f.fps), None)
 
+        self._table = LabelTable(Partitions(), {})
+        if self.wants.labels:
+            self._table = read_label_table(self.wants.labels, self)
+            self.partitions = {self.wants.protocol: self._table.partitions}
+        else:
+            self.note("the layout has no labels: give them to train heads: --labels TABLE.csv (name,valence,partition)")
+
     def read(self, recording: str, streams: Collection[str]) -> Foreign:
         """One video."""
         there = {n: self._files[n][recording] for n in streams if recording in self._files[n]}
-        return Foreign({n: _track(n, file) for n, file in there.items()})
+        label = self._table.labels.get(recording)
+        labels = {} if label is None else {self.wants.protocol: label}
+        return Foreign({n: _track(n, file) for n, file in there.items()}, labels)
 
 
 def _split(path: Path) -> tuple[str, str]:

@@ -1,0 +1,143 @@
+"""A cache through one HDF5 file is the same cache, byte for byte; others read it with h5py alone; lies are refused."""
+
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from cache.errors import DataError, MissingData, UsageError
+from cache.interop import FORMATS
+from cache.interop._layout import Wants, export_to
+from cache.store import FeatureCache
+
+HDF5 = FORMATS.get("hdf5")
+
+
+@pytest.fixture
+def file(full, tmp_path):
+    export_to(HDF5, full, tmp_path / "out.h5")
+    return tmp_path / "out.h5"
+
+
+def test_a_round_trip_is_the_same_cache_byte_for_byte(run, full, file, tmp_path, tree):
+    code, out, _ = run("cache", "import", "hdf5", file, "--cache", tmp_path / "back", "-q")
+    assert code == 0
+    assert "dropped: nothing" in out
+    assert tree(tmp_path / "back") == tree(full.root)
+
+
+def test_a_second_import_changes_nothing(bring, file, tree):
+    _, cache = bring("hdf5", file)
+    before = tree(cache.root)
+    done, _ = bring("hdf5", file, cache)
+    assert not done.made
+    assert sum(done.kept.values()) == 11
+    assert tree(cache.root) == before
+
+
+def test_h5py_alone_reads_it(full, file, tmp_path):
+    code = """
+import h5py, json, sys
+assert not any(m.split('.')[0] in ('cache', 'zarr') for m in sys.modules)
+with h5py.File(sys.argv[1]) as f:
+    for key, stream in f['features'].items():
+        about = json.loads(stream['record'][()])
+        for name, group in stream.items():
+            if name != 'record':
+                assert group['values'].chunks[0] <= 256 and group.attrs['recording']
+                print(json.dumps([key, stream.attrs['modality'], about['settings'], group.attrs['recording'],
+                    group['values'][()].astype(float).sum(), int(group['present'][()].sum())]))
+    print(json.dumps(json.loads(f['labels/va/record'][()])['partitions']))
+"""
+    lines = subprocess.run(
+        [sys.executable, "-I", "-c", code, str(file)], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    *streams, split = map(json.loads, lines)
+    assert split == full.labels.partitions("va").of
+    assert len(streams) == 11
+    for key, modality, settings, recording, total, seen in streams:
+        data = full.read(key, recording)
+        assert (modality, settings) == (full.stream(key).modality, full.about(key)["settings"])
+        assert np.isclose(total, data.values.astype(float).sum())
+        assert seen == data.present.sum()
+
+
+def first_group(f):
+    stream = next(iter(f["features"].values()))
+    return next(g for g in stream.values() if isinstance(g, h5py.Group))
+
+
+def spoil_rows(f, tmp_path):
+    group = first_group(f)
+    rows = group["values"][:-1]
+    del group["values"]
+    group["values"] = rows
+
+
+def spoil_numbers(f, tmp_path):
+    first_group(f)["values"][:] = np.nan
+
+
+def spoil_size(f, tmp_path):
+    group = first_group(f)
+    del group["values"]
+    group.create_dataset("values", (2**40, 5), "f2", chunks=(256, 5))
+
+
+def spoil_link(f, tmp_path):
+    group = first_group(f)
+    group.file.copy(group["values"], f, "elsewhere")
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["values"] = group["values"][()]
+    del group["values"]
+    group["values"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "values")
+
+
+def spoil_external(f, tmp_path):
+    group = first_group(f)
+    shape = group["values"].shape
+    del group["values"]
+    (tmp_path / "secret").write_bytes(bytes(shape[0] * shape[1] * 2))
+    group.create_dataset("values", shape, "f2", external=[(str(tmp_path / "secret"), 0, h5py.h5f.UNLIMITED)])
+
+
+@pytest.mark.parametrize("spoil", [spoil_rows, spoil_numbers, spoil_size, spoil_link, spoil_external])
+def test_a_bad_recording_is_listed_and_the_others_come_in(run, file, tmp_path, spoil):
+    with h5py.File(file, "r+") as f:
+        recording = first_group(f).attrs["recording"]
+        spoil(f, tmp_path)
+    code, out, _ = run("cache", "import", "hdf5", file, "--cache", tmp_path / "back", "-q")
+    assert code == 3
+    assert f"failed: {recording}: " in out
+    cache = FeatureCache(tmp_path / "back")
+    assert sum(cache.has(k, recording) for k in cache.stream_keys()) <= 1
+    assert sum(len(cache.recordings(k)) for k in cache.stream_keys()) >= 9
+
+
+def test_a_key_that_is_not_that_of_its_settings_is_refused(bring, file):
+    with h5py.File(file, "r+") as f:
+        record = f[f"features/{next(iter(f['features']))}/record"]
+        about = json.loads(record[()])
+        record[()] = json.dumps(about | {"name": "../../out"})
+    with pytest.raises(DataError, match="not the key"):
+        bring("hdf5", file)
+
+
+def test_what_is_no_such_file_is_said(tmp_path, full):
+    with pytest.raises(MissingData):
+        HDF5(tmp_path / "none.h5", Wants())
+    (tmp_path / "text.h5").write_text("no")
+    with pytest.raises(DataError, match="no HDF5 file"):
+        HDF5(tmp_path / "text.h5", Wants())
+    with pytest.raises(UsageError, match="there already"):
+        export_to(HDF5, full, tmp_path / "text.h5")
+
+
+def test_without_h5py_it_says_what_to_install(run, monkeypatch, file, tmp_path):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    code, _, err = run("cache", "import", "hdf5", file, "--cache", tmp_path / "c")
+    assert code == 2
+    assert "affuse[interop]" in err

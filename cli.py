@@ -62,6 +62,10 @@ def extract(
     text: Text = None,
     align: Annotated[str | None, typer.Option(help="overlap (default), linear or nearest.")] = None,
     fps: Fps = None,
+    faces: Annotated[str | None, typer.Option(help="Crop faces of raw video: none, largest or tracked.")] = None,
+    face_weights: Annotated[str | None, typer.Option(help="YuNet's ONNX file. Default: hub.", metavar="PATH")] = None,
+    recogniser: Annotated[str | None, typer.Option(help="Whisper (ID or ./DIR), where no transcript is.")] = None,
+    language: Annotated[str | None, typer.Option(help="What it hears, e.g. en. Default: detected.")] = None,
     device: Device = None,
     recipe: Recipe = None,
     plugin: Plugin = None,
@@ -86,6 +90,7 @@ def extract(
 
     given = {"dataset": dataset, "root": root, "cache": cache, "align": align, "device": device, "fps": fps}
     given |= {"visual": _split(visual), "audio": _split(audio), "text": _split(text), "plugins": plugin}
+    given |= {"faces": faces, "face_weights": face_weights, "recogniser": recogniser, "language": language}
     wanted = extract_recipe(merge(given, parse_sets(set_ or [])), recipe)
     if plan:
         forecast = run_plan(wanted, quiet=quiet)

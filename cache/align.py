@@ -175,7 +175,7 @@ def _timed_labels(
     if len(times) != len(va) or not (np.diff(times) > 0).all() or not len(times):
         raise DataError(f"{len(va)} annotation rows have {len(times)} times; wanted one strictly increasing time a row")
     step = float(np.median(np.diff(times))) if len(times) > 1 else float(np.median(np.diff(timeline.edges)))
-    right = np.clip(np.searchsorted(times, timeline.pts, "left"), 0, len(times) - 1)
+    right = np.clip(np.searchsorted(times, timeline.pts - TOUCH_S, "left"), 0, len(times) - 1)
     left = np.where(times[right] <= timeline.pts + TOUCH_S, right, np.maximum(right - 1, 0))
     gap = np.maximum(times[right] - times[left], TOUCH_S)
     share = np.clip((timeline.pts - times[left]) / gap, 0.0, 1.0)

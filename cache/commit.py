@@ -74,6 +74,12 @@ def publish_file(root: Path, path: Path, data: bytes) -> None:
             draft.unlink(missing_ok=True)
 
 
+def withdraw(root: Path, path: Path) -> None:
+    """Remove one small file, if it is there. Raises CacheError where it cannot be."""
+    with writing(root):
+        path.unlink(missing_ok=True)
+
+
 def _unique_name() -> str:
     return f"{socket.gethostname()}~{os.getpid()}~{uuid.uuid4().hex[:8]}"
 

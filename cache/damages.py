@@ -2,11 +2,11 @@
 
 import csv
 import io
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
-from cache.commit import publish_file
 from cache.errors import CacheError
 from cache.store import FeatureCache
+from cache.tables import publish_table
 
 LIST = "damaged.csv"
 
@@ -34,12 +34,4 @@ def damage_list(cache: FeatureCache) -> list[Damage]:
 
 def save_damages(cache: FeatureCache, damages: list[Damage]) -> None:
     """Keep the list; no list where there is nothing in it."""
-    path = cache.root / LIST
-    if not damages:
-        path.unlink(missing_ok=True)
-        return
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [f.name for f in fields(Damage)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(d) for d in damages)
-    publish_file(cache.root, path, out.getvalue().encode())
+    publish_table(cache.root, cache.root / LIST, damages)

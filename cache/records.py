@@ -17,6 +17,7 @@ Float = npt.NDArray[np.floating]
 Bool = npt.NDArray[np.bool_]
 Modality = Literal["visual", "audio", "text"]
 MODALITIES: tuple[str, ...] = get_args(Modality)
+FACE_BOX = "face-box"  # the stream that tells which face was cropped, and how sure that is; never used unasked
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def _file_system(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
 
-        return url_to_fs(url)  # type: ignore[no-any-return]
+        return tuple(url_to_fs(url))
     except ImportError as error:
         raise UsageError(f"{url} needs more than is installed: {error}", hint="pip install 'affuse[cloud]'") from error
     except ValueError as error:

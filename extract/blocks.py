@@ -19,10 +19,14 @@ class SampleRows(Protocol):
 
 @dataclass(frozen=True)
 class FrameBlock:
-    """Consecutive video frames. rgb: N arrays u8[H,W,3] (sizes may differ). spans: f64[N,2], when each is on screen."""
+    """Consecutive video frames. rgb: N arrays u8[H,W,3] (sizes may differ). spans: f64[N,2], when each is on screen.
+
+    faces: f32[N,5], score and box of the face that was cropped, where that was done here.
+    """
 
     rgb: list[npt.NDArray[np.uint8]]
     spans: npt.NDArray[np.float64]
+    faces: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

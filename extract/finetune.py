@@ -8,6 +8,8 @@ partition is never read. What is left is a folder of weights like any other, for
 
 import contextlib
 import csv
+import json
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cache.fingerprint import fingerprint
+from cache.fingerprint import canonical, fingerprint
 from cache.progress import progress
 from cache.recipe import to_json, to_plain
 from extract.datasets import open_dataset
 from extract.encoders._published import FILE
-from extract.encoders._trainable import TrainableEncoder
+from extract.encoders._trainable import TRAINED, TrainableEncoder
 from extract.examples import Examples, Sampling, collect
 from extract.finetune_recipe import TrainEncoderRecipe, make_encoder
 from extract.naming import parse
@@ -51,7 +53,10 @@ Score = Callable[[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[
 
 @dataclass(frozen=True)
 class TrainedEncoder:
-    """What was trained. valence, arousal: CCC on the validation examples at the best epoch; folder: its weights."""
+    """What was trained. valence, arousal: CCC on the validation examples at the best epoch; folder: its weights.
+
+    use: how ``extract`` is asked for it, as flags.
+    """
 
     encoder: str
     epoch: int
@@ -61,6 +66,7 @@ class TrainedEncoder:
     examples: dict[str, int]
     seconds: float
     folder: str
+    use: str = ""
 
 
 def run_train_encoder(recipe: TrainEncoderRecipe, loss: Loss, score: Score, *, quiet: bool = False) -> TrainedEncoder:
@@ -92,7 +98,7 @@ def run_train_encoder(recipe: TrainEncoderRecipe, loss: Loss, score: Score, *, q
     scores = {k: round(best[k], 4) for k in ("valence", "arousal", "mean")}
     seconds = round(time.monotonic() - start, 1)
     made = TrainedEncoder(recipe.encoder, best["epoch"], **scores, examples=counts, seconds=seconds, folder="")
-    return _save(made, recipe, history, kept)
+    return _save(made, recipe, encoder, history, kept)
 
 
 @contextlib.contextmanager
@@ -166,23 +172,35 @@ def _predicted(
     return np.concatenate(rows)
 
 
+def _asked_again(recipe: TrainEncoderRecipe, encoder: TrainableEncoder[Any], folder: Path) -> str:
+    """The stream as ``extract`` is to be asked for it: the same options, these weights."""
+    options = {k: v for k, v in recipe.options.items() if k != "weights"} | {"weights": str(folder)}
+    asked = recipe.encoder + "".join(f"@{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in options.items())
+    return f"--{encoder.modality} {shlex.quote(asked)}"
+
+
 def _save(
-    made: TrainedEncoder, recipe: TrainEncoderRecipe, history: list[dict[str, float]], kept: dict[str, Any]
+    made: TrainedEncoder,
+    recipe: TrainEncoderRecipe,
+    encoder: TrainableEncoder[Any],
+    history: list[dict[str, float]],
+    kept: dict[str, Any],
 ) -> TrainedEncoder:
-    """Weights under the encoder's own names, the head beside them, recipe, history and metrics."""
+    """Weights under the encoder's own names with what they were fed, the head beside them, recipe, history, metrics."""
     from safetensors.torch import save_file
 
     name = f"{parse(recipe.encoder).stream}-{recipe.dataset}-s{recipe.seed}-{fingerprint(to_plain(recipe))}"
     folder = recipe.out / name
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: t.contiguous() for k, t in kept["encoder"].items()}, folder / FILE)
+    fed = {"format": "pt", TRAINED: canonical(encoder.input_settings())}
+    save_file({k: t.contiguous() for k, t in kept["encoder"].items()}, folder / FILE, fed)
     save_file(kept["head"], folder / "head.safetensors")
     (folder / "recipe.json").write_text(to_json(recipe))
     with open(folder / "history.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
         writer.writerows(history)
-    made = replace(made, folder=str(folder))
+    made = replace(made, folder=str(folder), use=_asked_again(recipe, encoder, folder))
     packages = {p: version(p) for p in ("torch", "timm", "torchaudio", "av")}
     (folder / "metrics.json").write_text(to_json({**to_plain(made), "packages": packages}))
     return made

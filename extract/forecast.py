@@ -92,7 +92,7 @@ def _costs(wanted: Wanted, missing: list[Recording], sizes: dict[str, Size], rec
     stored = sum(stream_bytes(spec, s.frames, recipe.dtype) for s in some)
     rows = []
     for precision in _precisions(wanted.encoder, torch_device(recipe.device).type):
-        cost = probe(at_precision(wanted.encoder, precision), missing, recipe.device)
+        cost = probe(at_precision(wanted.encoder, precision), missing, recipe.device, wanted.faces)
         rows.append(
             StreamCost(
                 stream=wanted.name,

@@ -37,9 +37,19 @@ def index_labels(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list
         except Exception as error:
             failures.append(failure(recording.id, "labels", error))
     partitions = dataset.partitions()
+    notes += _dropped(cache, dataset, labels)
     if labels or partitions.of:
         cache.labels.write(dataset.protocol, labels, partitions, delays)
     return [*notes, *_moved(delays)], failures
+
+
+def _dropped(cache: FeatureCache, dataset: Dataset, labels: dict[str, Labels]) -> list[str]:
+    """Recordings that have labels in the cache and are not of this corpus any more: a protocol is replaced whole."""
+    if dataset.protocol not in cache.labels.protocols():
+        return []
+    gone = sorted(set(cache.labels.recordings(dataset.protocol)) - set(labels))
+    named = ", ".join(gone[:5]) + (", ..." if len(gone) > 5 else "")
+    return [f"labels of {len(gone)} recordings are dropped, the corpus gives none now: {named}"] if gone else []
 
 
 def _moved(delays: dict[str, float]) -> list[str]:

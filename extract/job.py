@@ -7,7 +7,7 @@ made and are aligned and committed block by block: memory does not grow with the
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +44,13 @@ class _Work:
         """What fails inside becomes a failure of this recording at that stage."""
         return self.outcome.noting(self.recording.id, stage)
 
+    def tries(self, stage: str, step: Callable[..., None], *given: Any) -> bool:
+        """Whether a step went well; if not, that is a failure of this recording at that stage."""
+        with self.noting(stage):
+            step(*given)
+            return True
+        return False
+
 
 def extract_recording(
     recording: Recording,
@@ -71,10 +78,8 @@ def extract_recording(
     timeline = cache.timelines.read(recording.id)  # it may be there although the pictures are not
     with work.noting("audio"):
         _hear(work, [s for s in streams if s.spec.modality == "audio"], timeline)
-    for stream in streams:
-        if stream.spec.modality == "text":
-            with work.noting("transcript"):
-                _read(work, stream, timeline)
+    with work.noting("recognise"):
+        _read(work, [s for s in streams if s.spec.modality == "text"], timeline)
     return work.outcome
 
 
@@ -87,51 +92,66 @@ def _see(work: _Work, visual: list[Stream]) -> None:
     elif recording.crops or not visual:
         if not known:
             video = VideoFile(recording.video)
-            video.read_times()
+            for _ in within(prefetched(video.frames(), what=str(video.path)), work.until, str(video.path)):
+                pass  # its times are all we want
             _write_timeline(work, video)
     else:
-        film = VideoFile(recording.video, visual[0].decode)
-        _look(work, visual, film.blocks(), film)
+        film, faces = VideoFile(recording.video, visual[0].decode), visual[0].faces
+        _look(work, visual, faces.blocks(film.blocks()) if faces else film.blocks(), film)
         return
     timeline = cache.timelines.read(recording.id)
     _look(work, visual, crop_blocks(recording.crops, timeline) if recording.crops and visual else [], None)
 
 
 def _look(work: _Work, visual: list[Stream], blocks: Iterable[FrameBlock], film: VideoFile | None) -> None:
-    """Push every block to every visual encoder; commit what they give, and the film's times before it."""
-    name, begun = str(work.recording.crops or work.recording.video), False
+    """Push every block to every visual encoder; commit what they give, and the film's times before it.
+
+    An encoder that fails costs its own stream, and the others go on.
+    """
+    name = str(work.recording.crops or work.recording.video)
     with ExitStack() as stack:
-        rows = [stack.enter_context(closing(TrackSpool(work.cache.root, s.spec.dim))) for s in visual]
+        rows = {s.spec.key: stack.enter_context(closing(TrackSpool(work.cache.root, s.spec.dim))) for s in visual}
         ahead = stack.enter_context(closing(prefetched(blocks, what=name)))
-        try:
-            for block in within(ahead, work.until, name):
-                begun = True
-                for stream, made in zip(visual, rows, strict=True):
-                    made.append(stream.ready().push(block))
-        finally:  # a film that breaks off must not leave its frames to the next one
-            for stream, made in zip(visual, rows, strict=True) if begun else ():
-                made.append(stream.ready().finish())
+        going = [s for s in visual if work.tries("encoder", s.begin)]
+        for block in within(ahead, work.until, name):
+            if block.rgb:  # else no face in any of these frames
+                going = [s for s in going if work.tries("encoder", _push, s, rows[s.spec.key], block)]
         if film is not None:
             _write_timeline(work, film)
         timeline = work.cache.timelines.read(work.recording.id)
-        for stream, made in zip(visual, rows, strict=True):
-            _commit(work, stream, made, timeline)
+        for stream in going:
+            work.tries("encoder", _end, work, stream, rows[stream.spec.key], timeline)
+
+
+def _push(stream: Stream, rows: TrackSpool, block: FrameBlock) -> None:
+    rows.append(stream.ready().push(block))
+
+
+def _end(work: _Work, stream: Stream, rows: TrackSpool, timeline: Timeline) -> None:
+    rows.append(stream.ready().finish())
+    _commit(work, stream, rows, timeline)
 
 
 def _hear(work: _Work, audio: list[Stream], timeline: Timeline) -> None:
     """The audio streams, from one decode; an encoder that fails costs its own stream."""
     path = sound_file(work.recording)
     rates = {s.encoder.rate for s in audio}
-    with sound_at(path, rates, work.cache.root) if path and audio else nullcontext({}) as sounds:
+    with sound_at(path, rates, work.cache.root, work.until) if path and audio else nullcontext({}) as sounds:
         for stream in audio:
             sound = sounds.get(stream.encoder.rate)
             with work.noting("audio"):
                 _encode(work, stream, sound, timeline)
 
 
-def _read(work: _Work, stream: Stream, timeline: Timeline) -> None:
-    units = read_transcript(work.recording.transcript) if work.recording.transcript else []
-    _encode(work, stream, units or None, timeline)
+def _read(work: _Work, text: list[Stream], timeline: Timeline) -> None:
+    """The text streams, from the recording's transcript, else from the words that a recogniser hears."""
+    path = work.recording.transcript
+    if path is None and text and text[0].heard is not None:
+        path = text[0].heard.transcript(work.recording, work.until)
+    for stream in text:
+        with work.noting("transcript"):
+            units = read_transcript(path) if path else []
+            _encode(work, stream, units or None, timeline)
 
 
 def _encode(work: _Work, stream: Stream, whole: Any, timeline: Timeline) -> None:
@@ -145,7 +165,8 @@ def _encode(work: _Work, stream: Stream, whole: Any, timeline: Timeline) -> None
 
 def _commit(work: _Work, stream: Stream, rows: TrackSpool, timeline: Timeline) -> None:
     track, id = rows.track, work.recording.id
-    info = {"rows": len(track), "source": source_of(work.recording, stream.spec.modality)}
+    source = source_of(work.recording, stream.spec.modality, recognised=stream.heard is not None)
+    info = {"rows": len(track), "source": source}
     aligned = align_blocks(track, timeline, stream.align)
     absent = work.cache.write(stream.spec.key, id, aligned, info, dtype=stream.dtype)
     work.outcome.made.append(stream.spec.key)
@@ -169,7 +190,7 @@ def _nominal_clock(work: _Work) -> None:
         timeline = crops_timeline(recording.crops, fps)
         about |= {"over": "crops", "source": identity(recording.crops)}
     else:
-        heard = listen(recording.audio)
+        heard = listen(recording.audio, work.until)
         if heard is None:
             raise DataError(f"{recording.audio} has neither picture nor sound")
         timeline = nominal_timeline(heard.start, heard.seconds, fps)

@@ -115,7 +115,7 @@ class VideoFile:
 
     def read_times(self) -> Timeline:
         """Decode to the end without making pictures."""
-        for _ in self._frames():
+        for _ in self.frames():
             pass
         return self.timeline
 
@@ -123,7 +123,7 @@ class VideoFile:
         """Decode once; blocks of ``size`` RGB frames with the times they are on screen."""
         waiting: list[npt.NDArray[np.uint8]] = []
         start = 0
-        for frame in self._frames():
+        for frame in self.frames():
             if len(waiting) == size:  # the newest frame's time is the end of the last one waiting
                 yield FrameBlock(waiting, _spans(np.asarray(self._pts[start:])))
                 waiting, start = [], start + size
@@ -131,7 +131,8 @@ class VideoFile:
         edges = self.timeline.edges[start:]
         yield FrameBlock(waiting, _spans(edges))
 
-    def _frames(self) -> Iterator["av.VideoFrame"]:
+    def frames(self) -> Iterator["av.VideoFrame"]:
+        """Decode once, noting times."""
         with open_media(self.path, self.decode) as container:
             stream = self._largest(container)
             stream.thread_type = "AUTO"

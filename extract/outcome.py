@@ -9,8 +9,10 @@ from cache.errors import AffuseError, CacheError
 
 log = logging.getLogger("affuse")
 _TODO = {  # by stage, where an error itself does not say
+    "encoder": "if memory ran out, encode less at once: --set STREAM.batch_size=1; then run the same command again",
     "media": "play the file, get it anew or re-encode it, then run the same command again",
     "audio": "play the file, get it anew or re-encode its sound, then run the same command again",
+    "recognise": "play the sound, or give the recording a transcript, then run the same command again",
     "transcript": "mend or remove the transcript, then run the same command again",
     "labels": "mend the annotation, then: python cli.py index --dataset NAME --root DIR",
 }
@@ -18,7 +20,7 @@ _TODO = {  # by stage, where an error itself does not say
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be done of a recording: at which stage (media, audio, transcript, labels), why, and what to do."""
+    """What could not be done of a recording: at which stage (a key of ``_TODO``), why, and what to do."""
 
     recording: str
     stage: str

@@ -15,6 +15,7 @@ from cache.errors import DataError
 T = TypeVar("T")
 AHEAD = 2
 STALL_S = 300.0
+LEAVE_S = 5.0
 _TICK_S = 0.1
 _END = object()
 
@@ -44,8 +45,8 @@ def prefetched(items: Iterable[T], *, ahead: int = AHEAD, stall_s: float = STALL
             yield item
     finally:
         unwanted.set()
-        if not stalled:  # a reader that hangs is left behind; it ends with the process
-            reader.join()
+        if not stalled:  # a reader that hangs is left behind after a moment; it ends with the process
+            reader.join(LEAVE_S)
 
 
 def _read(items: Iterable[Any], ready: "queue.Queue[Any]", unwanted: threading.Event) -> None:

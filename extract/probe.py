@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from cache.records import Recording, Timeline
 from extract.blocks import FrameBlock, TimedText, Waveform
 from extract.crops import crop_blocks
 from extract.encoders import Encoder
+from extract.faces import FaceBoxes, FaceCrops
 from extract.media import VideoFile
 from extract.sound import SoundFile, resampled
 from extract.source import sound_file
@@ -36,12 +38,16 @@ class Cost:
     memory_mb: float
 
 
-def probe(encoder: Encoder[Any], recordings: list[Recording], device: str) -> Cost | None:
+def probe(
+    encoder: Encoder[Any], recordings: list[Recording], device: str, faces: FaceCrops | None = None
+) -> Cost | None:
     """Load a fresh copy of the encoder and time it on the first recordings that have what it reads; None if none has.
 
-    Memory is the device's where that is CUDA, else the whole process's.
+    Memory is the device's where that is CUDA, else the whole process's. With ``faces`` an encoder is timed on crops,
+    and finding them is the cost of ``face-box``.
     """
-    sample = {"visual": _frames, "audio": _sound, "text": _words}[encoder.modality](encoder, recordings)
+    prepare = {"visual": partial(_frames, faces=faces), "audio": _sound, "text": _words}[encoder.modality]
+    sample = prepare(encoder, recordings)
     if sample is None:
         return None
     peak = _peak_memory(device)
@@ -91,7 +97,9 @@ def _first(items: Iterable[Any], read: Callable[[Any], Any]) -> Any:
     return None
 
 
-def _frames(encoder: Encoder[Any], recordings: list[Recording]) -> Callable[[], float] | None:
+def _frames(encoder: Encoder[Any], recordings: list[Recording], faces: FaceCrops | None) -> Callable[[], float] | None:
+    crop = faces.blocks if faces else list[FrameBlock]
+    finding = isinstance(encoder, FaceBoxes)
     size = getattr(encoder.cfg, "batch_size", 1)
     count = max(_FRAMES, 2 * size)
 
@@ -100,14 +108,15 @@ def _frames(encoder: Encoder[Any], recordings: list[Recording]) -> Callable[[], 
             nominal = Timeline(np.arange(10 * count) / 25, 10 * count / 25)
             return list(islice(crop_blocks(recording.crops, nominal, size), count // size))
         blocks = VideoFile(recording.video).blocks(size) if recording.video else iter(())
-        return list(islice(blocks, count // size))
+        some = list(islice(blocks, count // size))
+        return some if finding else [b for b in crop(some) if b.rgb]
 
     blocks = _first((r for r in recordings if r.crops or r.video), read)
     if blocks is None:
         return None
 
     def push(some: list[FrameBlock]) -> None:
-        for block in some:
+        for block in crop(some) if finding else some:
             encoder.push(block)
         encoder.finish()
 

@@ -7,9 +7,10 @@ from typing import Any, Literal
 from cache.errors import ConfigError, UsageError
 from cache.find import CACHES
 from cache.recipe import build, find_recipe, merge
-from cache.records import MODALITIES
+from cache.records import FACE_BOX, MODALITIES
 from cache.registry import load_plugin
 from extract.encoders import ENCODERS
+from extract.faces import Mode
 from extract.naming import Asked, parse, parse_all
 
 _FPS_AT_MOST = 1000
@@ -25,8 +26,12 @@ class ExtractRecipe:
     ``dataset_options`` are the corpus's own, e.g. ``label_range``; the dataset's ``Config`` names them. A recording
     that takes longer than ``deadline_s`` seconds is given up. ``decode``: ``cpu``, or the hardware that decodes the
     video (``cuda``, ``qsv``, ... as PyAV offers), which is in the fingerprint of visual streams. ``fps``: frames a
-    second of recordings without video (sound alone: 25 where it is None; crops alone need it). ``plugins``: Python
+    second of recordings without video (sound alone: 25 where it is None; crops alone need it). ``faces``: which face of
+    raw video is cropped, see ``extract.faces``; ``face_weights``: the detector's file or hub id. ``plugins``: Python
     files that register a dataset or an encoder of one's own.
+
+    ``recogniser``: a Whisper (hub id or folder) for the words of recordings without a transcript, in ``language``
+    (``en``; detected where it is empty); both are in the fingerprint of text streams. Without one those have no words.
     """
 
     dataset: str
@@ -43,11 +48,22 @@ class ExtractRecipe:
     decode: str = "cpu"
     deadline_s: float = 6 * 3600.0
     fps: float | None = None
+    faces: Mode = "none"
+    face_weights: str = "hub"
+    recogniser: str = ""
+    language: str = ""
     plugins: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.fps is not None and not 0 < self.fps <= _FPS_AT_MOST:
             raise ConfigError(f"fps is {self.fps:g}; wanted frames a second, above 0 and up to {_FPS_AT_MOST}")
+        if self.faces == "none" and self.face_weights != "hub":
+            raise ConfigError("face_weights are given, but no face is cropped", hint="add --faces largest")
+        if self.recogniser and not self.text:
+            raise ConfigError("a recogniser is given, but no stream of text", hint="name one: --text roberta")
+        if self.language and not self.recogniser:
+            told = f"language is {self.language!r}, but nothing is recognised"
+            raise ConfigError(told, hint="name a model: --recogniser openai/whisper-small")
 
 
 def extract_recipe(given: dict[str, Any], recipe: Path | None = None) -> ExtractRecipe:
@@ -78,7 +94,7 @@ def _asked(data: dict[str, Any]) -> list[Asked]:
     """The streams of a recipe that is not checked yet: what is no list of names is left to the checks."""
     given = [data.get(m, getattr(ExtractRecipe, m)) for m in MODALITIES]
     texts = [t for some in given if isinstance(some, list | tuple) for t in some if isinstance(t, str)]
-    return parse_all(texts, ENCODERS.names())
+    return parse_all(texts, [*ENCODERS.names(), FACE_BOX])
 
 
 def options_of(recipe: ExtractRecipe, text: str) -> dict[str, Any]:

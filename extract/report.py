@@ -22,5 +22,5 @@ def trained_lines(made: TrainedEncoder) -> list[str]:
     return [
         f"{made.encoder}: validation CCC {made.mean:.3f} (valence {made.valence:.3f}, arousal {made.arousal:.3f})",
         f"at epoch {made.epoch}, on single frames; {counts} examples, {made.seconds:.0f} s",
-        f"weights in {made.folder}; use them: python cli.py extract --set {made.encoder}.weights={made.folder} ...",
+        f"weights in {made.folder}; use them: python cli.py extract {made.use} ...",
     ]

@@ -1,33 +1,38 @@
 """Stage one: plan, then one recording at a time from files to committed streams, then labels."""
 
-import csv
 import logging
+import math
 import re
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from cache.commit import claim
-from cache.errors import DataError, UsageError
-from cache.heal import clear_damaged, still_damaged
+from cache.errors import UsageError
+from cache.heal import clear_damaged
 from cache.ids import folder_of
 from cache.progress import progress
 from cache.records import MODALITIES, Recording
 from cache.store import FeatureCache
-from extract.clock import nominal_fps
+from cache.tables import publish_table
+from extract.asr import Recogniser
 from extract.datasets import Dataset, open_dataset
+from extract.faces import FaceCrops, face_crops
+from extract.heard import give_way
 from extract.index import check_same_corpus, index_labels
 from extract.job import extract_recording
 from extract.media import hardware_decoder
-from extract.outcome import Failure, Outcome, failure
+from extract.notes import changed_media, healed_notes, media_notes, other_rates
+from extract.outcome import Failure, Outcome
 from extract.plan import Job, plan
 from extract.recipe import ExtractRecipe, options_of
 from extract.sizes import bytes_needed, check_room, size_of
-from extract.source import changed_source
-from extract.streams import Stream, Wanted, declare, want
+from extract.streams import Stream, Wanted, declare, want, want_boxes
 
 log = logging.getLogger("affuse")
+FAILURES = "failures.csv"
+GAVE_WAY = "has a transcript now: its rows of recognised words gave way"
+LABELS_EVERY_S = 600.0  # so that training can begin on what is there
 _ALIKE = 5  # so many recordings failing first, all for one cause, end the run: the cause is not theirs
 
 
@@ -53,16 +58,31 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     check_same_corpus(dataset, cache)
     streams = {s.spec.key: s for s in (declare(cache, w, recipe.device) for w in wanted)}
     healed = clear_damaged(cache, [*streams], [r.id for r in recordings])
+    gave_way = give_way(cache, [key for key, s in streams.items() if s.heard], recordings)
     jobs, kept = plan(recordings, streams, cache.has, cache.timelines.has)
     _check_room(jobs, streams, cache, recipe.dtype)
-    outcomes, alike = _run_jobs(jobs, streams, cache, recipe, fresh=not kept, quiet=quiet)
-    notes, label_failures = index_labels(dataset, cache)
-    notes = [*dataset.notes(), *_notes(recordings, outcomes, streams), *notes, *_healed(cache, healed)]
-    if recipe.fps and all(r.video for r in recordings):
-        notes.append(f"every recording has a video, whose own frame times are used: --fps {recipe.fps:g} does nothing")
-    failures = [f for o in outcomes.values() for f in o.failures] + label_failures
-    failures += [*_changed(recordings, streams, outcomes, cache), *_other_rates(recordings, outcomes, cache, recipe)]
-    _save_failures(cache.root / "failures.csv", failures)
+    outcomes: dict[str, Outcome] = {}
+    found: list[Failure] = []
+    alike = False
+    try:
+        publish_table(cache.root, cache.root / FAILURES, [])
+        label = _every(LABELS_EVERY_S, lambda: index_labels(dataset, cache))
+        with progress("extract", len(jobs), quiet=quiet) as step:
+            for recording, outcome in _extracted(jobs, streams, cache, recipe):
+                outcomes[recording] = outcome
+                step()
+                alike = not kept and len(outcomes) == _ALIKE and _failed_alike(outcomes)
+                if alike:
+                    break
+                label()
+        notes, label_failures = index_labels(dataset, cache)
+        found += [*label_failures, *changed_media(recordings, streams, outcomes, cache)]
+        found += other_rates(recordings, outcomes, cache, recipe)
+    finally:  # whatever ends the run
+        failures = [*(f for o in outcomes.values() for f in o.failures), *found]
+        publish_table(cache.root, cache.root / FAILURES, failures)
+    notes = [*dataset.notes(), *media_notes(recordings, outcomes, streams, recipe), *notes]
+    notes += [*healed_notes(cache, healed), *(f"{r} {GAVE_WAY}" for r in gave_way)]
     if alike:
         raise UsageError(f"the first {_ALIKE} recordings all failed: {failures[0].cause}", hint=failures[0].hint)
     made = sum(len(o.made) for o in outcomes.values())
@@ -77,7 +97,7 @@ def prepare(recipe: ExtractRecipe) -> tuple[Dataset, list[Recording], list[Wante
     recordings = dataset.recordings()
     if not recordings:
         raise UsageError(f"{recipe.root} holds no recording of {recipe.dataset}")
-    wanted = list(_wanted(recipe))
+    wanted = list(_wanted(recipe, face_crops(recipe.faces, recipe.face_weights, recordings)))
     if not wanted:
         raise UsageError("no stream is asked for", hint="name one with --visual, --audio or --text")
     return dataset, recordings, wanted
@@ -90,38 +110,47 @@ def _check_room(jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache
     check_room(bytes_needed(jobs, specs, sizes, dtype), cache.root)
 
 
-def _wanted(recipe: ExtractRecipe) -> Iterable[Wanted]:
+def _wanted(recipe: ExtractRecipe, faces: FaceCrops | None) -> Iterable[Wanted]:
+    recogniser = Recogniser(recipe.recogniser, recipe.language) if recipe.recogniser else None
+    how = {"align": recipe.align, "dtype": recipe.dtype, "decode": recipe.decode}
     for modality in MODALITIES:
         for text in getattr(recipe, modality):
-            options = options_of(recipe, text)
-            yield want(text, modality, options, align=recipe.align, dtype=recipe.dtype, decode=recipe.decode)
+            yield want(text, modality, options_of(recipe, text), **how, faces=faces, recogniser=recogniser)
+    if faces:
+        yield want_boxes(faces, recipe.decode)
 
 
-def _run_jobs(
-    jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, recipe: ExtractRecipe, *, fresh: bool, quiet: bool
-) -> tuple[dict[str, Outcome], bool]:
-    """What became of each recording, and whether a fresh run was stopped because its first ones all failed alike.
+def _extracted(
+    jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, recipe: ExtractRecipe
+) -> Iterator[tuple[str, Outcome]]:
+    """What became of each recording. What another process is at work on is left for last, and by then usually done."""
+    done = set()
+    for wait in (False, True):
+        for job in [j for j in jobs if j.recording.id not in done]:
+            with claim(cache.root, folder_of(job.recording.id), wait=wait) as mine:
+                if not mine:
+                    continue
+                left = [streams[k] for k in job.keys if not cache.has(k, job.recording.id)]
+                made = Outcome()
+                if left or not cache.timelines.has(job.recording.id):
+                    made = extract_recording(job.recording, left, cache, recipe.deadline_s, recipe.fps)
+            for failure in made.failures:
+                log.warning("%s", failure)
+            done.add(job.recording.id)
+            yield job.recording.id, made
 
-    What another process is at work on is left for last, and by then usually done.
-    """
-    outcomes: dict[str, Outcome] = {}
-    with progress("extract", len(jobs), quiet=quiet) as step:
-        for wait in (False, True):
-            for job in [j for j in jobs if j.recording.id not in outcomes]:
-                with claim(cache.root, folder_of(job.recording.id), wait=wait) as mine:
-                    if not mine:
-                        continue
-                    left = [streams[k] for k in job.keys if not cache.has(k, job.recording.id)]
-                    made = Outcome()
-                    if left or not cache.timelines.has(job.recording.id):
-                        made = extract_recording(job.recording, left, cache, recipe.deadline_s, recipe.fps)
-                    outcomes[job.recording.id] = made
-                for failure in outcomes[job.recording.id].failures:
-                    log.warning("%s", failure)
-                step()
-                if fresh and len(outcomes) == _ALIKE and _failed_alike(outcomes):
-                    return outcomes, True
-    return outcomes, False
+
+def _every(seconds: float, act: Callable[[], object]) -> Callable[[], None]:
+    """``act``, but at most once in so many seconds."""
+    last = -math.inf
+
+    def sometimes() -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            act()
+            last = time.monotonic()
+
+    return sometimes
 
 
 def _failed_alike(outcomes: dict[str, Outcome]) -> bool:
@@ -133,61 +162,3 @@ def _failed_alike(outcomes: dict[str, Outcome]) -> bool:
         cause = re.sub(r"'[^']*'|\S*[/.]\S*|\d+", "", outcome.failures[0].cause)
         kinds.add(cause.replace(recording, ""))
     return len(kinds) == 1
-
-
-def _changed(
-    recordings: list[Recording], streams: dict[str, Stream], outcomes: dict[str, Outcome], cache: FeatureCache
-) -> list[Failure]:
-    """Streams committed earlier, from other files than the corpus has now."""
-    found = (
-        changed_source(recording, stream.spec, cache)
-        for recording in recordings
-        for key, stream in streams.items()
-        if cache.has(key, recording.id) and key not in outcomes.get(recording.id, Outcome()).made
-    )
-    return [failure for failure in found if failure]
-
-
-def _other_rates(
-    recordings: list[Recording], outcomes: dict[str, Outcome], cache: FeatureCache, recipe: ExtractRecipe
-) -> list[Failure]:
-    """Recordings with nothing left to do whose nominal frames are of another rate than this run's."""
-    found = []
-    for recording in recordings if recipe.fps else ():
-        if recording.video is None and recording.id not in outcomes:
-            try:
-                nominal_fps(recording, cache.timelines.info(recording.id), recipe.fps)
-            except DataError as error:
-                found.append(failure(recording.id, "media", error))
-    return found
-
-
-def _notes(recordings: list[Recording], outcomes: dict[str, Outcome], streams: dict[str, Stream]) -> list[str]:
-    """Remarks on media, what is absent throughout, and whether faces and whole frames are mixed."""
-    notes = [remark for outcome in outcomes.values() for remark in outcome.remarks]
-    for key in streams:
-        without = [r for r, outcome in outcomes.items() if key in outcome.absent]
-        if without:
-            named = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
-            notes.append(f"{key} is absent throughout in {len(without)} of {len(outcomes)} recordings: {named}")
-    whole = [r for r in recordings if r.crops is None]
-    if outcomes and 0 < len(whole) < len(recordings) and any(s.spec.modality == "visual" for s in streams.values()):
-        notes.append(f"{len(whole)} of {len(recordings)} recordings have no face crops: their whole frames were used")
-    return notes
-
-
-def _healed(cache: FeatureCache, cleared: list[str]) -> list[str]:
-    notes = [f"{part} was damaged and is made anew" for part in cleared]
-    left = still_damaged(cache)
-    if left:
-        notes.append(f"{len(left)} damaged parts are not of this run, such as {left[0].part}: see damaged.csv")
-    return notes
-
-
-def _save_failures(path: Path, failures: list[Failure]) -> None:
-    path.unlink(missing_ok=True)
-    if failures:
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["recording", "stage", "cause", "hint"])
-            writer.writeheader()
-            writer.writerows(asdict(f) for f in failures)

@@ -17,7 +17,7 @@ import numpy as np
 from cache.errors import DataError
 from extract.blocks import Samples, Waveform
 from extract.media import Damage, claimed_s, decode, looks_cut, open_media
-from extract.prefetch import prefetched
+from extract.prefetch import prefetched, within
 from extract.spool import Spool
 
 if TYPE_CHECKING:
@@ -137,9 +137,10 @@ class Resampler:
 
         x = np.concatenate(self._waiting)
         stop = None if units is None else self._before + units
-        piece = x if stop is None else x[: (stop + self._margin) * self._unit]
-        y = self._resample(torch.from_numpy(piece)).numpy()
-        out = y[self._before * self._made : None if stop is None else stop * self._made]
+        piece = np.pad(x, (0, self._unit)) if stop is None else x[: (stop + self._margin) * self._unit]
+        y = self._resample(torch.from_numpy(piece)).numpy()  # its length is rounded in single precision: one unit more
+        end = math.ceil(len(x) * self._made / self._unit) if stop is None else stop * self._made
+        out = y[self._before * self._made : end]
         if stop is None:
             self._waiting, self._have, self._before = [], 0, 0
         else:
@@ -158,25 +159,27 @@ class Heard:
     loudest: float
 
 
-def listen(path: Path) -> Heard | None:
-    """Decode the sound of a file to its end; None where it has none."""
+def listen(path: Path, until: float = math.inf) -> Heard | None:
+    """Decode the sound of a file to its end; None where it has none. Given up ``until`` (of ``time.monotonic``)."""
     sound, samples, loudest = SoundFile(path), 0, 0.0
-    for piece in sound.pieces():
+    for piece in within(prefetched(sound.pieces(), what=str(path)), until, str(path)):
         samples += len(piece)
         loudest = max(loudest, float(np.abs(piece).max(initial=0.0)))
     return Heard(float(sound.start), samples / sound.rate, loudest) if samples else None
 
 
 @contextlib.contextmanager
-def sound_at(path: Path, rates: Iterable[int], root: Path) -> Iterator[dict[int, Waveform]]:
+def sound_at(path: Path, rates: Iterable[int], root: Path, until: float = math.inf) -> Iterator[dict[int, Waveform]]:
     """The sound of a file at each of these rates (Hz), from one decode; empty where it has none.
 
-    The samples lie on disk, in the staging folder of the cache at ``root``, until the block ends.
+    The samples lie on disk, in the staging folder of the cache at ``root``, until the block ends. Given up
+    ``until`` (of ``time.monotonic``).
     """
     with contextlib.ExitStack() as stack:
         spools = {rate: stack.enter_context(contextlib.closing(Spool(root))) for rate in rates}
         sound = SoundFile(path)
-        for rate, samples in resampled(prefetched(sound.pieces(), what=str(path)), sound, spools):
+        pieces = within(prefetched(sound.pieces(), what=str(path)), until, str(path))
+        for rate, samples in resampled(pieces, sound, spools):
             spools[rate].append(samples)
         yield {rate: Waveform(spool, rate, float(sound.start)) for rate, spool in spools.items() if len(spool)}
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.commit import STAGING, writing
+from cache.errors import DataError
 from cache.records import Track
 
 _SPARSE = 4  # rows further apart than this are read one by one
@@ -36,8 +37,10 @@ class Spool:
         return self._rows
 
     def append(self, rows: npt.NDArray[Any]) -> None:
-        """Add rows at the end. Raises CacheError where the disk is full."""
+        """Add rows at the end. Raises DataError where they have another shape, CacheError where the disk is full."""
         data = np.ascontiguousarray(rows, self._dtype)
+        if data.shape[1:] != self._row:
+            raise DataError(f"rows of shape {data.shape[1:]}; wanted {self._row}")
         with writing(self._root):
             self._file.write(data.reshape(-1).view(np.uint8).data)
             self._file.flush()
@@ -59,7 +62,10 @@ class Spool:
         step = self._dtype.itemsize * int(np.prod(self._row, dtype=int))
         view, at = memoryview(out.reshape(-1).view(np.uint8)), 0
         while at < len(view):
-            at += os.preadv(self._file.fileno(), [view[at:]], start * step + at)
+            got = os.preadv(self._file.fileno(), [view[at:]], start * step + at)
+            if not got:
+                raise EOFError(f"row {start} to {stop} of {self._rows} are not in their spool")
+            at += got
         return out
 
     def close(self) -> None:

@@ -4,25 +4,26 @@ The hash of the loaded weights is in the fingerprint. Hashing means loading, so 
 of the weights it came from: while that is unchanged, its hash is known and torch is not even imported.
 """
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from cache.errors import CorruptCache, DataError, UsageError
 from cache.fingerprint import canonical, stream_key
 from cache.recipe import build, merge
 from cache.records import Modality, StreamSpec
 from cache.store import FeatureCache
+from extract.asr import Recogniser
+from extract.device import torch_device
 from extract.encoders import ENCODERS, Encoder
+from extract.faces import FaceBoxes, FaceCrops
+from extract.heard import Heard, heard, known_weights
 from extract.media import decoder
 from extract.naming import parse
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass
 class Stream:
-    """One encoder of a run and the cached stream it fills."""
+    """One encoder of a run and the cached stream it fills. heard: for text, words of recordings without transcript."""
 
     encoder: Encoder[Any]
     spec: StreamSpec
@@ -31,7 +32,13 @@ class Stream:
     dtype: str
     weights: str
     decode: str = "cpu"
+    faces: FaceCrops | None = None
+    heard: Heard | None = None
     _ready: bool = field(default=False, repr=False)
+
+    def begin(self) -> None:
+        """A recording begins."""
+        self.ready().begin()
 
     def ready(self) -> Encoder[Any]:
         """The encoder with its weights loaded. Raises DataError where they are not the ones of the fingerprint."""
@@ -47,25 +54,12 @@ class Stream:
         return self.encoder
 
 
-def torch_device(name: str) -> "torch.device":
-    """``auto`` is CUDA where there is one, then Apple's MPS, else the CPU."""
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError("--device cuda was asked for, but torch sees no CUDA device", hint="use --device auto")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"{name!r} is no device", hint="use auto, cpu, cuda, cuda:1 or mps") from error
-
-
 @dataclass(frozen=True)
 class Wanted:
     """An encoder that a run asks for, before any cache is touched.
 
-    settings lack only the weights' hash, and what the encoder knows of its model once that is loaded.
+    settings lack only the weights' hash, and what the encoder knows of its model once that is loaded. recogniser: of
+    words, for streams of text where one is asked for.
     """
 
     name: str
@@ -74,10 +68,20 @@ class Wanted:
     settings: dict[str, Any]
     signature: list[Any]
     decode: str
+    faces: FaceCrops | None = None
+    recogniser: Recogniser | None = None
 
 
 def want(
-    text: str, modality: Modality, options: dict[str, Any], *, align: str, dtype: str, decode: str = "cpu"
+    text: str,
+    modality: Modality,
+    options: dict[str, Any],
+    *,
+    align: str,
+    dtype: str,
+    decode: str = "cpu",
+    faces: FaceCrops | None = None,
+    recogniser: Recogniser | None = None,
 ) -> Wanted:
     """Build the encoder that ``text`` asks for (see ``extract.naming``) and find its weights.
 
@@ -90,19 +94,39 @@ def want(
         raise UsageError(f"encoder {asked.made_by!r} is {cls.modality}", hint=f"give it as --{cls.modality} {text}")
     given = merge(options, asked.options, {"model": asked.model or None})
     encoder = cls(build(cls.Config, given, where=asked.stream))
-    settings = {
-        "encoder": asked.made_by,
+    faces = faces if modality == "visual" else None
+    settings = _settings(asked.made_by, encoder, align, dtype, decode, faces)
+    hears = recogniser if modality == "text" else None
+    return Wanted(asked.stream, modality, encoder, settings, encoder.signature(), decode, faces, hears)
+
+
+def want_boxes(faces: FaceCrops, decode: str) -> Wanted:
+    """The stream that tells what was cropped: a row is a frame's own, in pixels, so no option of the run changes it."""
+    boxes = FaceBoxes(faces)
+    settings = _settings(boxes.name, boxes, "overlap", "float32", decode, faces)
+    return Wanted(boxes.name, boxes.modality, boxes, settings, boxes.signature(), decode, faces)
+
+
+def _settings(
+    made_by: str, encoder: Encoder[Any], align: str, dtype: str, decode: str, faces: FaceCrops | None
+) -> dict[str, Any]:
+    """What the fingerprint covers, but for what only a loaded encoder knows; ``faces`` only where they are cropped."""
+    return {
+        "encoder": made_by,
         "version": encoder.version,
         "options": encoder.settings(),
         "align": align,
         "dtype": dtype,
-        "decoder": decoder(decode if modality == "visual" else "cpu"),
+        "decoder": decoder(decode if encoder.modality == "visual" else "cpu"),
+        **({"faces": faces.settings()} if faces else {}),
     }
-    return Wanted(asked.stream, modality, encoder, settings, encoder.signature(), decode)
 
 
 def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
     """Work out the fingerprint, loading the weights only where their hash is not known, and declare the stream."""
+    words = heard(cache, wanted.recogniser, device) if wanted.recogniser else None
+    if words is not None:
+        wanted = replace(wanted, settings={**wanted.settings, "recogniser": words.settings})
     spec = _remembered(cache, wanted)
     if spec is None:
         wanted.encoder.load(torch_device(device))
@@ -111,11 +135,15 @@ def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
         settings, dim = cache.about(spec.key)["settings"], spec.dim
     spec = cache.declare(wanted.name, wanted.modality, dim, settings, {"signature": wanted.signature})
     align, dtype = wanted.settings["align"], wanted.settings["dtype"]
-    return Stream(wanted.encoder, spec, device, align, dtype, settings["weights"], wanted.decode)
+    made = (wanted.encoder, spec, device, align, dtype, settings["weights"])
+    return Stream(*made, decode=wanted.decode, faces=wanted.faces, heard=words)
 
 
 def remembered_key(cache: FeatureCache, wanted: Wanted) -> str:
     """The key of a stream that was declared with the same settings and weights before; else an empty string."""
+    if wanted.recogniser is not None:
+        hears = {**wanted.recogniser.settings(), "weights": known_weights(cache, wanted.recogniser)}
+        wanted = replace(wanted, settings={**wanted.settings, "recogniser": hears})
     spec = _remembered(cache, wanted)
     return stream_key(wanted.name, cache.about(spec.key)["settings"]) if spec else ""
 

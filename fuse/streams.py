@@ -3,7 +3,7 @@
 import logging
 
 from cache.errors import CacheError, UsageError
-from cache.records import MODALITIES, StreamSpec
+from cache.records import FACE_BOX, MODALITIES, StreamSpec
 from cache.store import FeatureCache
 
 log = logging.getLogger("affuse")
@@ -12,7 +12,7 @@ log = logging.getLogger("affuse")
 def choose_streams(
     cache: FeatureCache, wanted: tuple[str, ...], without: tuple[str, ...] = ()
 ) -> tuple[StreamSpec, ...]:
-    """Streams by name or key; by default all of the cache but those of modalities in ``without``.
+    """Streams by name or key; by default all of the cache but ``face-box`` and those of modalities in ``without``.
 
     By default a stream that is absent in every frame of every recording (a corpus without transcripts) is left out,
     and said so. Raises CacheError where nothing is left, AmbiguousStream where a bare name stands for several.
@@ -22,10 +22,11 @@ def choose_streams(
         if not named:
             raise UsageError(f"of the streams {', '.join(wanted)} none is left without {', '.join(without)}")
         return tuple(named)
-    kept = [k for k in cache.stream_keys() if cache.stream(k).modality not in without]
+    specs = [cache.stream(k) for k in cache.stream_keys()]
+    kept = [s.name for s in specs if s.modality not in without and s.name != FACE_BOX]
     if without and not kept:
         raise UsageError("no stream is left", hint="name one with --visual, --audio or --text")
-    specs = [cache.resolve(n) for n in sorted({k.rpartition("-")[0] for k in kept})]
+    specs = [cache.resolve(n) for n in sorted(set(kept))]
     used = [s for s in specs if _ever_present(cache, s.key)]
     for spec in specs:
         if spec not in used:

@@ -61,17 +61,21 @@ class Encoder(ABC, Generic[Block]):
     def load(self, device: "torch.device") -> None:
         """Load the weights onto the device, in eval mode, and set ``weights_hash`` (sha256 of all tensors)."""
 
+    def begin(self) -> None:
+        """A recording begins: forget what one that broke off has left. For encoders that hold rows back."""
+
     @abstractmethod
     def push(self, block: Block) -> Track:
         """Encode one block of the current recording; may hold rows back until more is seen."""
 
     def tracks(self, block: Block) -> Iterator[Track]:
         """All rows of a recording that is given as one block (sound, a transcript), piece by piece."""
+        self.begin()
         yield self.push(block)
         yield self.finish()
 
     def finish(self) -> Track:
-        """Rows held back at the end of the recording; the next push starts a new one."""
+        """Rows held back at the end of the recording."""
         return Track.concat([], self.dim)
 
 

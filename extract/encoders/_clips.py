@@ -52,7 +52,6 @@ class ClipEncoder(FrozenEncoder[FrameBlock]):
     """Frames of any size in, one row a frame out, whatever the length; a row holds as long as its frame is shown.
 
     A subclass sets ``preprocess``, whose constants belong to its model; its network takes f32[B,3,T,S,S].
-    Blocks whose times go back belong to another recording: what was left of an abandoned one is forgotten.
     """
 
     Config = ClipConfig
@@ -68,9 +67,9 @@ class ClipEncoder(FrozenEncoder[FrameBlock]):
         before = cfg.clip - 1 if cfg.placement == "causal" else cfg.clip // 2
         self._offsets = (np.arange(cfg.clip) - before) * cfg.stride  # frames of a clip, seen from its anchor
         self._anchor = 0 if cfg.placement == "causal" else cfg.every // 2  # seen from its first row
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Nothing is kept: a recording begins. Frames are counted from 0 in order of arrival."""
         self._frames: torch.Tensor | None = None  # f32[K,3,S,S], those from frame _oldest on
         self._spans = np.empty((0, 2))  # f64[K,2] of the same
@@ -97,8 +96,6 @@ class ClipEncoder(FrozenEncoder[FrameBlock]):
 
         if not block.rgb:
             return Track.concat([], self.dim)
-        if len(self._spans) and block.spans[0, 0] < self._spans[-1, 0]:
-            self._begin()
         with computing(self.cfg.precision, self.device):
             new = self.preprocess(block.rgb, self.device)  # (N, 3, S, S)
             self._frames = new if self._frames is None else torch.cat([self._frames, new])
@@ -109,7 +106,7 @@ class ClipEncoder(FrozenEncoder[FrameBlock]):
     def finish(self) -> Track:
         """The rows held back, the last frame standing for those after it."""
         track = self._rows(range(self._next, self._oldest + len(self._spans)))
-        self._begin()
+        self.begin()
         return track
 
     def _rows(self, frames: range) -> Track:

@@ -76,10 +76,11 @@ class TextEncoder(LayeredEncoder[list[TimedText]]):
             )
         self._last = self.net.config.num_hidden_layers
         self._depths = self.depths(self._last)
-        stack = getattr(getattr(self.net, "encoder", None), "layer", None)
-        if stack is not None and not hasattr(self.net, "LayerNorm"):  # that one would close a shortened stack, too
+        encoder = getattr(self.net, "encoder", None)
+        inside = [name for name, _ in encoder.named_children()] if encoder is not None else []
+        if inside == ["layer"] and not hasattr(self.net, "LayerNorm"):  # a norm at the end would close a cut stack, too
             self._last = max(self._depths)
-            self.net.encoder.layer = stack[: self._last]
+            encoder.layer = encoder.layer[: self._last]
 
     def push(self, block: list[TimedText]) -> Track:
         """U units in time order -> one row for each unit with a token."""

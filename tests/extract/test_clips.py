@@ -66,6 +66,7 @@ def pieces(block, sizes):
 
 def encode(encoder, block, size=64):
     parts = pieces(block, iter(lambda: size, None))
+    encoder.begin()
     return Track.concat([*(encoder.push(b) for b in parts), encoder.finish()], encoder.dim)
 
 

@@ -70,6 +70,7 @@ def recording(encoder, seed: int) -> list:
 
 
 def encode(encoder, blocks: list) -> Track:
+    encoder.begin()
     return Track.concat([*(encoder.push(b) for b in blocks), encoder.finish()], encoder.dim)
 
 

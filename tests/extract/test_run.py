@@ -136,6 +136,44 @@ def test_pitfall_30_bad_files_are_listed_and_the_rest_go_on(light_encoders, medi
     assert all("\n" not in f.cause for f in result.failures)
 
 
+def test_failures_are_listed_whatever_ends_the_run(light_encoders, media, manifest, tmp_path, monkeypatch):
+    (tmp_path / "a.mp4").write_bytes(b"")
+    root = manifest(a={"video": tmp_path / "a.mp4"}, b={"video": media(tmp_path / "b.mp4", CFR)})
+
+    def stop(self, block):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(light_encoders["brightness"], "push", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, tmp_path / "cache")
+    listed = tmp_path / "cache" / "failures.csv"
+    assert [line.split(",")[:2] for line in listed.read_text().splitlines()[1:]] == [["a", "media"]]
+    monkeypatch.undo()
+    listed.write_text("of an earlier run\n")
+    with pytest.raises(UnknownName):
+        run(root, tmp_path / "cache", visual=["swim"])
+    assert listed.exists()  # that was no run
+
+
+def test_labels_can_be_trained_on_while_extraction_goes_on(light_encoders, media, manifest, tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        media(tmp_path / f"{name}.mp4", CFR)
+        (tmp_path / f"{name}.txt").write_text("valence,arousal\n" + "0.1,0.2\n" * 75)
+    root = manifest(**{n: {"video": tmp_path / f"{n}.mp4", "labels": f"{n}.txt"} for n in ("a", "b", "c")})
+    seen = []
+
+    def look(self, block):
+        store = FeatureCache(tmp_path / "cache").labels
+        seen.append(store.recordings("va") if store.protocols() else [])
+        return brightness(self, block)
+
+    brightness = light_encoders["brightness"].push
+    monkeypatch.setattr(light_encoders["brightness"], "push", look)
+    monkeypatch.setattr("extract.run.LABELS_EVERY_S", 0.0)
+    run(root, tmp_path / "cache")
+    assert [seen[0], seen[-1]] == [[], ["a", "b"]]
+
+
 def test_pitfall_31_the_first_recordings_failing_alike_stop_the_run(light_encoders, manifest, tmp_path):
     root = manifest(**{f"r{i}": {"video": tmp_path / f"r{i}.mp4"} for i in range(9)})
     with pytest.raises(UsageError, match="first 5 recordings all failed"):

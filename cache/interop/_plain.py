@@ -133,7 +133,7 @@ def plain_values(found: Any, depth: int, known: dict[int, Any]) -> Any:
         return known[id(found)]
     made = found
     if isinstance(found, _Array):
-        made = plain_values(found.value, depth, known)
+        made = refuse("an array without bytes") if found.value is None else plain_values(found.value, depth, known)
     elif isinstance(found, _Objects):
         made = found.array([plain_values(v, depth + 1, known) for v in found.values])
     elif isinstance(found, dict):

@@ -11,7 +11,7 @@ from cache.records import Annotation, Timeline, Track
 
 NOMINAL_FPS = 25.0
 _HOLE = 2.5  # rows further apart than so many usual steps have nothing between them
-_LONGEST = 5_000_000  # frames; 55 hours at 25 a second
+_LONGEST, _MOST = 200_000, 5_000_000  # seconds, which are 55 hours, and frames
 Times = npt.NDArray[np.float64]
 Given = npt.NDArray[np.floating[Any]]
 
@@ -50,10 +50,9 @@ def spans_from(given: Given, last: float | None = None) -> Times:
 
 def with_holes(times: Times, va: Times) -> Annotation:
     """Label rows at these times; where rows are missing stands an invalid one: nothing is interpolated across."""
-    gaps = np.diff(times)
-    holes = np.flatnonzero(gaps > _HOLE * np.median(gaps)) + 1 if len(gaps) else np.empty(0, np.intp)
-    va = np.insert(va, holes, np.nan, axis=0)
-    return Annotation(va, np.insert(times, holes, (times[holes - 1] + times[holes]) / 2))
+    step = step_of(times) or 0.0
+    holes = np.flatnonzero(np.diff(times) > _HOLE * step) + 1
+    return Annotation(np.insert(va, holes, np.nan, axis=0), np.insert(times, holes, times[holes - 1] + step))
 
 
 def spread(count: int, seconds: float) -> Times:
@@ -80,9 +79,9 @@ def nominal_frames(foreign: Foreign, fps: float, where: str) -> Timeline:
     if not spans and not times:
         raise DataError(f"{where} has neither rows nor labels with times")
     begin = min([float(s.min()) for s in spans] + [float(t[0]) for t in times])
-    end = max([float(s.max()) for s in spans] + [float(t[-1]) + 1 / (rate_of(t) or fps) for t in times])
+    end = max([float(s.max()) for s in spans] + [float(t[-1]) + 1 / fps for t in times])
     anchor = float(times[0][0]) if times else begin
-    if not np.isfinite(end - begin) or (end - begin) * fps > _LONGEST:
+    if not end - begin <= _LONGEST or (end - begin) * fps > _MOST:
         raise DataError(f"{where} lasts from {begin:g} to {end:g} s: these are no times of a recording")
     first = -int((anchor - begin) * fps + 1e-6)
     last = int(np.ceil((end - anchor) * fps - 1e-6))

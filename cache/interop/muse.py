@@ -36,8 +36,8 @@ class Muse(Layout):
 
     drops_in = "segment_id and labels other than valence and arousal"
     drops_out = (
-        "stream settings, frame times where neither a row nor a label is, the ends of frames that are not evenly "
-        "spaced, and label protocols but the first"
+        "stream settings, when the last frame ends, streams of a recording that are absent throughout, and label "
+        "protocols but the first; absent frames are empty cells"
     )
 
     @classmethod
@@ -139,8 +139,8 @@ def _write_features(cache: FeatureCache, key: str, folder: Path) -> set[str]:
     for recording in recordings:
         data, pts = cache.read(key, recording), cache.timelines.read(recording).pts
         if data.present.any():
-            rows = np.column_stack([np.ones(len(pts)), data.values])[data.present]
-            write_table(folder / f"{folder_of(recording)}.csv", header, pts[data.present] * 1000, rows)
+            rows = np.column_stack([np.ones(len(pts)), np.where(data.present[:, None], data.values, np.nan)])
+            write_table(folder / f"{folder_of(recording)}.csv", header, pts * 1000, rows)
     return set(recordings)
 
 

@@ -60,7 +60,7 @@ def _prepare() -> None:
 
 
 def show(value: Any, as_json: bool, *tables: Any) -> None:
-    """Print a result: as one JSON document, or as tables and lines."""
+    """Print a result: as one JSON document, or as tables and lines. Lines may quote strangers: they are plain."""
     if as_json:
         print(json.dumps(to_plain(value), indent=2))
         return
@@ -68,4 +68,8 @@ def show(value: Any, as_json: bool, *tables: Any) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
     for table in tables:
-        console.print(table, soft_wrap=isinstance(table, str))
+        if isinstance(table, str):
+            plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in table)
+            console.print(plain, soft_wrap=True, markup=False, emoji=False)
+        else:
+            console.print(table)

@@ -12,7 +12,7 @@ from cache.align import align_blocks
 from cache.errors import AffuseError, CacheError, DataError, UsageError
 from cache.fingerprint import stream_key
 from cache.interop._labels import in_range, merge_labels, on_frames
-from cache.interop._layout import UNREADABLE, Foreign, Layout, Source
+from cache.interop._layout import UNREADABLE, Foreign, Label, Layout, Source
 from cache.interop._report import Brought, Failed
 from cache.interop._tables import whole_rows
 from cache.interop._times import NOMINAL_FPS, nominal_frames, stretched
@@ -65,6 +65,8 @@ def bring_in(layout: Layout, form: str, cache: FeatureCache, *, quiet: bool = Fa
     streams = _streams(layout, form)
     done = Brought(str(cache.root), [s.key for s in streams.values()], drops=layout.drops_in)
     tally = _Tally()
+    for recording, label in () if layout.wants.label_range else layout.labels.items():
+        in_range(label, None, repr(recording))  # before anything is written
     with progress("import", len(layout.recordings), quiet=quiet) as step:
         for recording in layout.recordings:
             try:
@@ -90,13 +92,14 @@ def _one(
 ) -> None:
     missing = [n for n, s in streams.items() if not cache.has(s.key, recording)]
     foreign = layout.read(recording, missing)
-    labels = {p: in_range(a, layout.wants.label_range, repr(recording)) for p, a in foreign.labels.items()}
+    given = {layout.wants.protocol: layout.labels[recording]} if recording in layout.labels else foreign.labels
+    labels = {p: in_range(a, layout.wants.label_range, repr(recording)) for p, a in given.items()}
     tracks = {}
     for name, track in foreign.tracks.items():
         tracks[name], odd = whole_rows(track, f"{name} of {recording!r}")
         tally.odd.update({name: odd} if odd else {})
         _check_fits(tracks[name], streams[name], recording)
-    timeline = _timeline(layout, recording, foreign, cache, tally)
+    timeline = _timeline(layout, recording, foreign, given, cache, tally)
     for name, track in tracks.items():
         laid = stretched(track, foreign.untimed, timeline) if foreign.untimed else track
         absent = _write(cache, streams[name], recording, laid, timeline, foreign.info.get(name))
@@ -153,14 +156,16 @@ def _check_fits(track: Track, stream: _Stream, recording: str) -> None:
         )
 
 
-def _timeline(layout: Layout, recording: str, foreign: Foreign, cache: FeatureCache, tally: _Tally) -> Timeline:
+def _timeline(
+    layout: Layout, recording: str, foreign: Foreign, labels: dict[str, Label], cache: FeatureCache, tally: _Tally
+) -> Timeline:
     """The one in the cache, else the source's own, else nominal frames; the last is counted, to be told."""
     if foreign.timeline is not None:
         cache.timelines.write(recording, foreign.timeline, foreign.clock)
     if cache.timelines.has(recording):
         return cache.timelines.read(recording)
     fps = layout.wants.fps or layout.rate or NOMINAL_FPS
-    timeline = nominal_frames(foreign, fps, recording)
+    timeline = nominal_frames(foreign.tracks, labels, fps, recording)
     cache.timelines.write(recording, timeline, {"clock": "nominal", "fps": fps, "over": "imported rows"})
     tally.clocks[f"no video times: frames are nominal, {fps:g} a second over what was imported"] += 1
     return timeline

@@ -78,7 +78,8 @@ class Layout(ABC):
     """A foreign file or folder, opened. ``drops_in`` and ``drops_out`` say what is lost on the way in and out.
 
     streams: by the source's own names. dataset: of a source that was a cache. rate: frames a second that suit the
-    source's own times, where it has any. notes: filled while reading.
+    source's own times, where it has any. labels: by recording, where they are known from the start. notes: filled
+    while reading.
     """
 
     drops_in: ClassVar[str]
@@ -89,6 +90,7 @@ class Layout(ABC):
         self.streams: dict[str, Source] = {}
         self.recordings: list[str] = []
         self.partitions: dict[str, Partitions] = {}
+        self.labels: dict[str, Label] = {}
         self.delays: dict[str, dict[str, float]] = {}
         self.dataset = ""
         self.rate: float | None = None

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.errors import DataError
-from cache.interop._layout import Foreign
+from cache.interop._layout import Label
 from cache.records import Annotation, Timeline, Track
 
 NOMINAL_FPS = 25.0
@@ -67,15 +67,15 @@ def stretched(track: Track, seconds: float, timeline: Timeline) -> Track:
     return Track(begin + track.spans * ((end - begin) / seconds), track.values)
 
 
-def nominal_frames(foreign: Foreign, fps: float, where: str) -> Timeline:
+def nominal_frames(tracks: dict[str, Track], labels: dict[str, Label], fps: float, where: str) -> Timeline:
     """Frames over all that the source has, one of them at the first label's time, so that labels stay what they are.
 
     Raises DataError where nothing in the source has a time, and where it lasts for days.
     """
-    timed = [a.times for a in foreign.labels.values() if isinstance(a, Annotation) and a.times is not None]
+    timed = [a.times for a in labels.values() if isinstance(a, Annotation) and a.times is not None]
     times = [check_times(t, f"the labels of {where}") for t in timed if len(t)]
-    held = [a for a in foreign.labels.values() if isinstance(a, Track)]
-    spans = [t.spans for t in (*foreign.tracks.values(), *held) if len(t)]
+    held = [a for a in labels.values() if isinstance(a, Track)]
+    spans = [t.spans for t in (*tracks.values(), *held) if len(t)]
     if not spans and not times:
         raise DataError(f"{where} has neither rows nor labels with times")
     begin = min([float(s.min()) for s in spans] + [float(t[0]) for t in times])

@@ -93,8 +93,8 @@ class Csd(Layout):
         self._keys = {_id(data, k): k for k, data in entries.items()}
         self.recordings = sorted(self._keys)
         self._columns = {n: label_columns(told[n].get("dimension names"), self.wants.columns) for n in self._labels}
-        self._table = read_label_table(table, self) if table else LabelTable(self._partitions(split), {})
-        self.partitions = {self.wants.protocol: self._table.partitions} if table or split else {}
+        given = read_label_table(table, self) if table else LabelTable(self._partitions(split), {})
+        self.labels, self.partitions = given.labels, {self.wants.protocol: given.partitions} if table or split else {}
 
     def _label_names(self, told: dict[str, dict[str, Any]], table: Path | None) -> list[str]:
         asked = str(self.wants.labels) if self.wants.labels and not table else ""
@@ -132,8 +132,6 @@ class Csd(Layout):
             if rows is not None:
                 va = valence_arousal(np.asarray(rows.values), self._columns[name], self)
                 labels[self.wants.protocol] = Track(rows.spans, va)
-        if recording in self._table.labels:
-            labels[self.wants.protocol] = self._table.labels[recording]
         return Foreign({n: t for n, t in tracks.items() if t is not None}, labels)
 
     def _track(self, data: "h5py.Group", key: str) -> Track | None:

@@ -48,8 +48,9 @@ class MerBench(Layout):
             n: Source(tuple(f for c in clips.values() for f in _files(c))) for n, clips in self._clips.items()
         }
         self.recordings = sorted({c for clips in self._clips.values() for c in clips})
-        self._table = self._read_labels()
-        self.partitions = {self.wants.protocol: self._table.partitions} if self._table.partitions.of else {}
+        table = self._read_labels()
+        self.labels = table.labels
+        self.partitions = {self.wants.protocol: table.partitions} if table.partitions.of else {}
         self.note("there are no times: rows of each feature set are spread evenly over the video, or the longest set")
 
     def _read_labels(self) -> LabelTable:
@@ -67,8 +68,7 @@ class MerBench(Layout):
         rows = {n: _rows(clips[recording]) for n, clips in self._clips.items() if recording in clips}
         seconds = max(len(r) for r in rows.values()) / (self.wants.fps or NOMINAL_FPS)
         tracks = {n: Track(spread(len(r), seconds), r) for n, r in rows.items() if n in streams}
-        label = self._table.labels.get(recording)
-        return Foreign(tracks, {} if label is None else {self.wants.protocol: label}, untimed=seconds)
+        return Foreign(tracks, untimed=seconds)
 
     def _from_npz(self, path: Path) -> LabelTable:
         """``<partition>_corpus``: {clip: valence, or {val, aro, emo}}."""

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from cache.errors import DataError, MissingData
 from cache.interop import FORMATS
 from cache.interop._labels import valence_arousal
-from cache.interop._layout import Foreign, Layout, Source
+from cache.interop._layout import Foreign, Label, Layout, Source
 from cache.interop._pickle import read_pickle
 from cache.interop._tables import partition_name, rows_of
 from cache.interop._times import NOMINAL_FPS, spread
@@ -56,6 +56,8 @@ class Mmsa(Layout):
         self.recordings = list(self._rows)
         if len(self.recordings) < sum(len(p["id"]) for p in self._parts.values()):
             raise DataError(f"{self.path} has an id twice")
+        for part in self._parts:
+            self.labels |= self._part_labels(part)
         there = [n for n in _STREAMS if any(n in p for p in self._parts.values())]
         self.streams = {n: Source((self.path,), modality=_STREAMS[n]) for n in there}
         of = {r: partition_name(part) for r, (part, _) in self._rows.items()}
@@ -73,14 +75,18 @@ class Mmsa(Layout):
         if not seconds:
             raise DataError(f"{recording!r} has no rows at all")
         tracks = {n: Track(spread(len(r), seconds), r) for n, r in rows.items() if n in streams and len(r)}
-        label = self._label(arrays, row)
-        return Foreign(tracks, {self.wants.protocol: label} if label is not None else {}, untimed=seconds)
+        return Foreign(tracks, untimed=seconds)
 
-    def _label(self, arrays: dict[str, Any], row: int) -> npt.NDArray[np.float32] | None:
-        if "regression_labels" not in arrays:
-            return None
-        value = np.asarray(arrays["regression_labels"][row], np.float64)
-        return valence_arousal(value.reshape(1, -1), self.wants.columns, self)[0]
+    def _part_labels(self, part: str) -> dict[str, Label]:
+        """By id, f32[2] each."""
+        arrays = self._parts[part]
+        ids = [r for r, (p, _) in self._rows.items() if p == part]
+        if "regression_labels" not in arrays or not ids:
+            return {}
+        found = np.asarray(arrays["regression_labels"], np.float64)
+        if len(found) != len(ids):
+            raise DataError(f"{self.path} has {len(found)} regression_labels for {len(ids)} ids of {part}")
+        return dict(zip(ids, valence_arousal(found.reshape(len(ids), -1), self.wants.columns, self), strict=True))
 
 
 def _padded(values: Any, where: str) -> Rows:

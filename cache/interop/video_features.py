@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from cache.errors import DataError, MissingData, UsageError
 from cache.interop import FORMATS
-from cache.interop._label_table import LabelTable, read_label_table
+from cache.interop._label_table import read_label_table
 from cache.interop._layout import Foreign, Layout, Source
 from cache.interop._tables import load_npy, rows_of
 from cache.interop._times import check_times, spans_from
-from cache.records import Partitions, Track
+from cache.records import Track
 
 _TIMES, _FPS = "_timestamps_ms", "_fps"
 _AT_END = ("rgb", "flow")
@@ -72,19 +72,16 @@ class VideoFeatures(Layout):
         self.recordings = sorted({video for of in self._files.values() for video in of})
         self.rate = next((_rate(f.fps) for of in self._files.values() for f in of.values() if f.fps), None)
 
-        self._table = LabelTable(Partitions(), {})
         if self.wants.labels:
-            self._table = read_label_table(self.wants.labels, self)
-            self.partitions = {self.wants.protocol: self._table.partitions}
+            table = read_label_table(self.wants.labels, self)
+            self.labels, self.partitions = table.labels, {self.wants.protocol: table.partitions}
         else:
             self.note("the layout has no labels: give them to train heads: --labels TABLE.csv (name,valence,partition)")
 
     def read(self, recording: str, streams: Collection[str]) -> Foreign:
         """One video."""
         there = {n: self._files[n][recording] for n in streams if recording in self._files[n]}
-        label = self._table.labels.get(recording)
-        labels = {} if label is None else {self.wants.protocol: label}
-        return Foreign({n: _track(n, file) for n, file in there.items()}, labels)
+        return Foreign({n: _track(n, file) for n, file in there.items()})
 
 
 def _split(path: Path) -> tuple[str, str]:

@@ -9,7 +9,8 @@ import pytest
 from cache.errors import UsageError
 from cache.interop import FORMATS
 from cache.interop._layout import export_to
-from cache.records import Aligned, Timeline
+from cache.records import Aligned, Labels, Partitions, Timeline
+from cache.store import FeatureCache
 
 
 def write_csd(path, name, data, **metadata):
@@ -172,3 +173,35 @@ def test_the_sdk_s_own_way_of_reading_takes_what_we_write(full, tmp_path):
         assert "dimension names" in about
         for entry in data.values():
             assert entry["intervals"].shape == (entry["features"].shape[0], 2)
+
+
+def test_words_are_left_out_and_segments_have_their_video_for_a_subject(bring, tmp_path):
+    """As the SDK's alignment to labels names its entries; words are text."""
+    segments = {f"v{i}[{j}]": (np.full((4, 2), j), steps(4, 0.5, 10 * j)) for i in range(2) for j in range(3)}
+    write_csd(tmp_path / "COVAREP.csd", "COVAREP", segments)
+    words = {k: (np.array([[b"so"]] * 4, "S32"), v[1]) for k, v in segments.items()}
+    write_csd(tmp_path / "words.csd", "words", words)
+    (tmp_path / "split.csv").write_text("name,partition,subject\n" + "".join(f"{k},train,{k[:2]}\n" for k in segments))
+    done, cache = bring("csd", tmp_path, labels=tmp_path / "split.csv")
+    assert not done.failures
+    assert [cache.stream(k).name for k in done.streams] == ["COVAREP"]
+    assert any(n.startswith("words holds text") for n in done.notes)
+    assert (cache.read(done.streams[0], "v1[2]").values == 2).all()
+    assert cache.timelines.read("v1[2]").pts[0] == 20
+    assert cache.labels.partitions("va").subjects["v1[2]"] == "v1"
+    assert cache.labels.partitions("va").of["v0[0]"] == "train"
+
+
+def test_names_that_would_be_one_file_are_told_apart(bring, tmp_path):
+    cache = FeatureCache.create(tmp_path / "c")
+    cache.timelines.write("r", Timeline(np.arange(3) / 25, 0.12))
+    for i, name in enumerate(("Face", "face", "labels")):
+        spec = cache.declare(name, "visual", 1, {"encoder": name}, {})
+        cache.write(spec.key, "r", Aligned(np.full((3, 1), i, np.float32), np.ones(3, bool)))
+    cache.labels.write("va", {"r": Labels(np.zeros((3, 2), np.float32), np.ones(3, bool))}, Partitions({"r": "train"}))
+    export_to(FORMATS.get("csd"), cache, tmp_path / "out")
+    files = [p.name for p in (tmp_path / "out").iterdir()]
+    assert len({f.casefold() for f in files}) == len(files) == 4
+    done, back = bring("csd", tmp_path / "out", FeatureCache.create(tmp_path / "b"))
+    assert sorted(back.read(k, "r").values[0, 0] for k in done.streams) == [0, 1, 2]
+    assert back.labels.read("va", "r").labelled.all()

@@ -11,6 +11,7 @@ import pytest
 from cache.errors import DataError, MissingData, UsageError
 from cache.interop import FORMATS
 from cache.interop._layout import Wants, export_to
+from cache.records import Aligned, Timeline
 from cache.store import FeatureCache
 
 HDF5 = FORMATS.get("hdf5")
@@ -104,7 +105,66 @@ def spoil_external(f, tmp_path):
     group.create_dataset("values", shape, "f2", external=[(str(tmp_path / "secret"), 0, h5py.h5f.UNLIMITED)])
 
 
-@pytest.mark.parametrize("spoil", [spoil_rows, spoil_numbers, spoil_size, spoil_link, spoil_external])
+def spoil_soft_link(f, tmp_path):
+    group = first_group(f)
+    del group["values"]
+    group["values"] = h5py.SoftLink("/timelines")
+
+
+def spoil_virtual(f, tmp_path):
+    group = first_group(f)
+    shape = group["values"].shape
+    del group["values"]
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["values"] = np.ones(shape, "f2")
+    layout = h5py.VirtualLayout(shape, "f2")
+    layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "values", shape)
+    group.create_virtual_dataset("values", layout)
+
+
+def spoil_chunk(f, tmp_path):
+    """A few rows, in a chunk of 2 GB that inflates from 2 MB."""
+    group = first_group(f)
+    shape = group["values"].shape
+    del group["values"]
+    group.create_dataset("values", shape, "f2", chunks=(1 << 28, 4), maxshape=(None, shape[1]), compression="gzip")
+
+
+def spoil_filter(f, tmp_path):
+    """One that HDF5 would look for as a plugin, which is code."""
+    group = first_group(f)
+    shape = group["values"].shape
+    del group["values"]
+    made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    made.set_chunk(shape)
+    made.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, (3,))
+    space = h5py.h5s.create_simple(shape)
+    h5py.h5d.create(group.id, b"values", h5py.h5t.IEEE_F16LE, space, made)
+
+
+def spoil_text(f, tmp_path):
+    group = first_group(f)
+    del group["values"]
+    group["values"] = "words"
+
+
+def spoil_kind(f, tmp_path):
+    group = first_group(f)
+    del group["values"]
+    group.create_group("values")
+
+
+def spoil_record(f, tmp_path):
+    group = first_group(f)
+    del group["record"]
+    group["record"] = "[" * 100_000
+
+
+SPOILS = [spoil_rows, spoil_numbers, spoil_size, spoil_link, spoil_external, spoil_soft_link, spoil_virtual]
+SPOILS += [spoil_chunk, spoil_filter, spoil_text, spoil_kind, spoil_record]
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
 def test_a_bad_recording_is_listed_and_the_others_come_in(run, file, tmp_path, spoil):
     with h5py.File(file, "r+") as f:
         recording = first_group(f).attrs["recording"]
@@ -141,3 +201,91 @@ def test_without_h5py_it_says_what_to_install(run, monkeypatch, file, tmp_path):
     code, _, err = run("cache", "import", "hdf5", file, "--cache", tmp_path / "c")
     assert code == 2
     assert "affuse[interop]" in err
+
+
+def no_partitions(f):
+    record = json.loads(f["labels/va/record"][()])
+    del f["labels/va/record"]
+    f["labels/va/record"] = json.dumps({k: v for k, v in record.items() if k != "partitions"})
+
+
+def no_id(f):
+    group = next(iter(f["timelines"].values()))
+    del group["record"]
+    group["record"] = "{}"
+
+
+def huge_record(f):
+    del f["record"]
+    f.create_dataset("record", (), "S2000000000")
+
+
+def linked_top(f):
+    f.move("features", "elsewhere")
+    f["features"] = h5py.SoftLink("/elsewhere")
+
+
+def settings_not_json(f):
+    stream = next(iter(f["features"].values()))
+    about = json.loads(stream["record"][()])
+    del stream["record"]
+    stream["record"] = json.dumps(about | {"settings": {"a": float("nan")}})
+
+
+@pytest.mark.parametrize("spoil", [no_partitions, no_id, huge_record, linked_top, settings_not_json])
+def test_a_file_that_is_no_such_export_is_one_line(run, file, tmp_path, spoil):
+    with h5py.File(file, "r+") as f:
+        spoil(f)
+    code, _, err = run("cache", "import", "hdf5", file, "--cache", tmp_path / "back")
+    assert code == 1
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "back").exists()
+
+
+HOSTILE = [
+    "../../../out",
+    "/etc/out",
+    "..",
+    ".",
+    "a\0b",
+    "a\nb",
+    "x" * 5000,
+    "Case",
+    "case",
+    "[/b] [red]",
+    "zarr.json",
+    "c",
+    "\x1b[2J",
+]
+
+
+def test_any_id_stays_inside_and_comes_back(run, tmp_path, tree):
+    cache = FeatureCache.create(tmp_path / "odd")
+    spec = cache.declare("s", "visual", 2, {"encoder": "s"}, {})
+    for i, recording in enumerate(HOSTILE):
+        cache.timelines.write(recording, Timeline(np.arange(3) / 25, 0.12), {"clock": "container"})
+        cache.write(spec.key, recording, Aligned(np.full((3, 2), i, np.float32), np.ones(3, bool)))
+    assert run("cache", "export", "hdf5", tmp_path / "o.h5", "--cache", cache.root)[0] == 0
+    before = {p.name for p in tmp_path.iterdir()}
+    code, out, _ = run("cache", "import", "hdf5", tmp_path / "o.h5", "--cache", tmp_path / "back", "-q")
+    assert code == 0, out
+    assert {p.name for p in tmp_path.iterdir()} == before | {"back"}
+    assert tree(tmp_path / "back") == tree(cache.root)
+    for i, recording in enumerate(HOSTILE):
+        assert (FeatureCache(tmp_path / "back").read(spec.key, recording).values == i).all()
+
+
+def test_what_an_import_says_of_a_hostile_id_is_plain_text(run, file, tmp_path):
+    with h5py.File(file, "r+") as f:
+        group = first_group(f)
+        stream = group.parent
+        place = f["timelines"][group.name.rsplit("/", 1)[1]]
+        record = json.loads(place["record"][()])
+        del place["record"], group["values"]
+        place["record"] = json.dumps(record | {"recording": "[/b] [link=x] \x1b[2J"})
+        assert stream.name
+    code, out, _ = run("cache", "import", "hdf5", file, "--cache", tmp_path / "back", "-q")
+    assert code == 3
+    assert "failed: [/b] [link=x]" in out
+    assert "\x1b" not in out

@@ -16,7 +16,7 @@ from cache.store import FeatureCache
 
 @pytest.fixture
 def folder(tmp_path):
-    """A whole-clip vector, 8 rows of speech, and 4 faces in files of their own; labels as ``numpy.savez`` makes them."""
+    """A whole-clip vector, 8 rows of speech, 4 faces in files of their own; labels as ``numpy.savez`` makes them."""
     rng, top = np.random.default_rng(0), tmp_path / "mer"
     for clip in ("c1", "c2", "c3"):
         for name in ("roberta-UTT", "hubert-FRA", f"manet-FRA/{clip}"):
@@ -94,7 +94,7 @@ def test_label_files_that_are_none(folder, tmp_path):
     with pytest.raises(MissingData, match="no label file"):
         layout(folder, Wants(labels=tmp_path / "none.npz"))
     (folder / "label-2.npz").write_bytes(b"nothing")
-    with pytest.raises(UsageError, match="2 label files .*--labels"):
+    with pytest.raises(UsageError, match=r"2 label files .*--labels"):
         layout(folder, Wants())
 
 

@@ -109,7 +109,7 @@ def test_a_range_missing_arousal_and_no_partitions_are_told(bring, muse):
 
 
 def test_nothing_there_is_said(tmp_path):
-    with pytest.raises(MissingData, match="feature_segments/<name>/<id>.csv"):
+    with pytest.raises(MissingData, match=r"feature_segments/<name>/<id>\.csv"):
         FORMATS.get("muse")(tmp_path, Wants())
 
 
@@ -142,6 +142,7 @@ def test_a_round_trip_keeps_rows_masks_labels_and_partitions(full, tmp_path):
         np.testing.assert_allclose(new.va, old.va, atol=1e-7)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     ids=st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=3, unique_by=lambda i: i.strip()).filter(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cache.errors import DataError, MissingData, UsageError
+from cache.fingerprint import stream_key
 from cache.interop import FORMATS
 from cache.interop._layout import Wants, export_to
 from cache.records import Aligned, Timeline
@@ -160,6 +161,15 @@ def spoil_record(f, tmp_path):
     group["record"] = "[" * 100_000
 
 
+CAUSES = {
+    spoil_size: "claims 10995116277760 bytes",
+    spoil_link: "is missing, or a link",
+    spoil_soft_link: "is missing, or a link",
+    spoil_external: "lies in another file",
+    spoil_virtual: "lies in another file",
+    spoil_chunk: "claims 2147483648 bytes",
+    spoil_filter: "compressed by filter 32015",
+}
 SPOILS = [spoil_rows, spoil_numbers, spoil_size, spoil_link, spoil_external, spoil_soft_link, spoil_virtual]
 SPOILS += [spoil_chunk, spoil_filter, spoil_text, spoil_kind, spoil_record]
 
@@ -172,6 +182,7 @@ def test_a_bad_recording_is_listed_and_the_others_come_in(run, file, tmp_path, s
     code, out, _ = run("cache", "import", "hdf5", file, "--cache", tmp_path / "back", "-q")
     assert code == 3
     assert f"failed: {recording}: " in out
+    assert CAUSES.get(spoil, "") in out
     cache = FeatureCache(tmp_path / "back")
     assert sum(cache.has(k, recording) for k in cache.stream_keys()) <= 1
     assert sum(len(cache.recordings(k)) for k in cache.stream_keys()) >= 9
@@ -183,6 +194,18 @@ def test_a_key_that_is_not_that_of_its_settings_is_refused(bring, file):
         about = json.loads(record[()])
         record[()] = json.dumps(about | {"name": "../../out"})
     with pytest.raises(DataError, match="not the key"):
+        bring("hdf5", file)
+
+
+@pytest.mark.parametrize("name", ["..\\out", ".hidden", "a\nb", "\x1b[2J", "x" * 999])
+def test_a_name_that_is_no_folder_is_refused_though_its_key_fits(bring, file, name):
+    with h5py.File(file, "r+") as f:
+        key = next(iter(f["features"]))
+        about = json.loads(f[f"features/{key}/record"][()]) | {"name": name}
+        del f[f"features/{key}/record"]
+        f[f"features/{key}/record"] = json.dumps(about)
+        f.move(f"features/{key}", f"features/{stream_key(name, about['settings'])}")
+    with pytest.raises(DataError, match="is not the key of its settings"):
         bring("hdf5", file)
 
 

@@ -138,6 +138,26 @@ def test_it_is_refused_and_nothing_of_it_is_run(tmp_path, monkeypatch, what):
     assert set(sys.modules) == before
 
 
+CAUSES = {
+    "INST": "it uses INST",
+    "an extension code": "it uses EXT1",
+    "a persistent id": "it uses PERSID",
+    "os.system": "it names posix.system",
+    "a bytes object of 4 GB": "more than the file has",
+    "a bytearray of 2 GB": "more than the file has",
+    "a string of 2 GB": "more than the file has",
+    "a memo of 2 GB": "it remembers a value number",
+    "object pointers from bytes": "objects that are no list",
+}
+
+
+@pytest.mark.parametrize("what", CAUSES)
+def test_it_is_refused_for_what_it_is_before_memory_is_taken(tmp_path, what):
+    (tmp_path / "bad.pkl").write_bytes(HOSTILE[what])
+    with pytest.raises(DataError, match=CAUSES[what]):
+        read_pickle(tmp_path / "bad.pkl")
+
+
 def test_the_hostile_ones_would_run_elsewhere(tmp_path, monkeypatch):
     """So that the test above can fail."""
     monkeypatch.chdir(tmp_path)

@@ -1,5 +1,7 @@
 """The .npy files of video_features, at 4 Hz and other rates, laid onto the video's frames; and its hostile cousins."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -108,8 +110,13 @@ def test_a_bad_table_is_an_error(tmp_path, table):
         FORMATS.get("video-features")(tmp_path / "o", Wants(labels=tmp_path / "labels.csv"))
 
 
+class Runs:
+    def __reduce__(self):
+        return os.system, ("touch ran",)
+
+
 def objects(path):
-    np.save(path, np.array([{"a": 1}], object), allow_pickle=True)
+    np.save(path, np.array([Runs()], object), allow_pickle=True)
 
 
 def structured(path):

@@ -164,6 +164,42 @@ def doctor(
     return 1 if found.faults else 0
 
 
+@command(cache_app, "inspect")
+def inspect(
+    recording: Annotated[str, typer.Argument(help="Its id in the corpus.")],
+    dataset: Dataset = None,
+    root: Annotated[Path | None, typer.Option(help="Where the corpus lies, for its media.", metavar="DIR")] = None,
+    cache: CacheDir = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The picture. Default: var/inspect/RECORDING.png.", metavar="FILE")
+    ] = None,
+    plugin: Plugin = None,
+    set_: Set = None,
+) -> None:
+    """One recording as one picture on one time axis: frames, sound, words, what is cached, labels, uneven frame times.
+
+    Example: python cli.py cache inspect demo01 --dataset demo --root var/demo/corpus
+    """
+    from cache.find import find_cache
+    from cache.ids import folder_of
+    from cache.recipe import merge, parse_sets
+    from cache.store import FeatureCache
+    from extract.datasets import open_dataset
+    from extract.inspect import gather
+    from extract.inspect_plot import plot_recording
+    from extract.recipe import extract_recipe
+
+    store, corpus = FeatureCache(find_cache(cache, dataset)), None
+    if root is not None:
+        given = {"dataset": dataset or store.dataset or None, "root": root, "plugins": plugin}
+        wanted = extract_recipe(merge(given, parse_sets(set_ or [])))
+        corpus = open_dataset(wanted.dataset, wanted.root, wanted.dataset_options)
+    shown = gather(store, recording, corpus)
+    path = out or Path("var/inspect") / f"{folder_of(recording)}.png"
+    plot_recording(path, shown)
+    show(None, False, *shown.missing, f"drawn in {path}")
+
+
 @command(app, "train-encoder")
 def train_encoder(
     encoder: Annotated[str | None, typer.Option(help="What to fit, e.g. spectrogram or resnet18.")] = None,

@@ -14,6 +14,7 @@ import numpy as np
 from cache.errors import AffuseError, CorruptCache
 from cache.groups import attributes
 from cache.layout import Checksums, chunk_bytes, chunk_file, data_bytes, group_metadata, shard_index
+from cache.remote import remote_behind
 
 _AT_ONCE = 1 << 22  # bytes read at once
 
@@ -67,10 +68,15 @@ def _layout_faults(folder: Path, written: dict[str, Any], deep: bool) -> Iterato
     shape, dtype = tuple(written["shape"]), np.dtype(written["dtype"])
     path = chunk_file(folder, len(shape))
     size, index = data_bytes(shape, dtype.itemsize), shard_index(shape, dtype.itemsize)
-    found = path.stat().st_size
+    remote = None if path.is_file() else remote_behind(path)
+    if remote and deep:
+        remote.fetch(path)
+    found = path.stat().st_size if deep or not remote else remote.size(path)
     if found != size + len(index):
         yield f"{path.name} has {found} bytes, wanted {size + len(index)}"
         return
+    if remote and not deep:
+        return  # what is not here has its size alone
     with open(path, "rb") as file:
         if deep:
             yield from _content_faults(file, size, dtype, written["crc32c"], chunk_bytes(shape, dtype.itemsize))

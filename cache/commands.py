@@ -10,7 +10,7 @@ from cache.terminal import SOME_FAILED, Json, Quiet, command, show
 
 Dataset = Annotated[str | None, typer.Option(help="Corpus: see [b]list datasets[/b].", metavar="NAME")]
 CacheDir = Annotated[
-    Path | None, typer.Option("--cache", metavar="DIR", help="Feature cache. Default: var/cache/DATASET.")
+    str | None, typer.Option("--cache", metavar="DIR|URL", help="Feature cache. Default: var/cache/DATASET.")
 ]
 
 cache_app = typer.Typer(help="Look after a feature cache.", no_args_is_help=True)
@@ -104,16 +104,27 @@ def verify_cache(
     dataset: Dataset = None,
     cache: CacheDir = None,
     deep: Annotated[bool, typer.Option("--deep", help="Read every byte, against its checksum.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Compare with another lab's receipt instead.")
+    ] = None,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> int:
     """Whether a cache still is what was committed. Exit code 1: parts are damaged; [b]extract[/b] remakes just those.
 
+    With --against: whether it is what a receipt says; exit code 1: something differs.
+
     Example: python cli.py cache verify --dataset demo --deep
     """
+    from cache.against import against_lines, compare
     from cache.find import find_cache
+    from cache.receipt import read_receipt
     from cache.verify import verdict_lines, verify
 
+    if against is not None:
+        found = compare(find_cache(cache, dataset), read_receipt(against), quiet=quiet)
+        show(found, json_, *against_lines(found))
+        return 1 if found.differences else 0
     verdict = verify(find_cache(cache, dataset), deep=deep, quiet=quiet)
     show(verdict, json_, *verdict_lines(verdict))
     return 1 if verdict.damages else 0
@@ -200,3 +211,27 @@ def import_(
         done = bring_in(layout, FORMATS.aliases.get(format_, format_), store, quiet=quiet)
     show(done, json_, *import_lines(done))
     return SOME_FAILED if done.failures else 0
+
+
+@command(cache_app, "receipt")
+def receipt(
+    dataset: Dataset = None,
+    cache: CacheDir = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where it goes. Default: stdout.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """A small JSON that can be published: hashes of times and labels, settings, eight numbers of every recording.
+
+    Another lab holds its cache against it with [b]cache verify --against[/b]; no feature can be worked out from it.
+
+    Example: python cli.py cache receipt --dataset demo --out receipt.json
+    """
+    from cache.find import find_cache
+    from cache.receipt import make_receipt, receipt_text
+
+    text = receipt_text(make_receipt(find_cache(cache, dataset), quiet=quiet))
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text, encoding="utf-8")
+        print(f"{len(text.encode()):,} bytes in {out}")

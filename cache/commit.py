@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from cache.errors import CacheError
+from cache.remote import remote_of
 
 STAGING = ".staging"
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
@@ -35,6 +36,8 @@ def staged(root: Path, target: Path, *, replace: bool = False) -> Iterator[Path]
             folder.mkdir(parents=True)
             yield folder
             _sync_folders(folder)
+            if remote := remote_of(root):
+                remote.put_folder(folder, target, replace=replace)
             target.parent.mkdir(parents=True, exist_ok=True)
             _publish(folder, target, replace)
             _sync(target.parent)
@@ -66,6 +69,8 @@ def publish_file(root: Path, path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            if remote := remote_of(root):
+                remote.put_file(path, data)
             path.parent.mkdir(exist_ok=True)
             os.replace(draft, path)
             _sync(path.parent)
@@ -77,6 +82,8 @@ def publish_file(root: Path, path: Path, data: bytes) -> None:
 def withdraw(root: Path, path: Path) -> None:
     """Remove one small file, if it is there. Raises CacheError where it cannot be."""
     with writing(root):
+        if (remote := remote_of(root)) and path.exists():
+            remote.remove(path)
         path.unlink(missing_ok=True)
 
 
@@ -110,6 +117,8 @@ def _exchange(folder: Path, target: Path) -> None:
 def discard(root: Path, folder: Path) -> None:
     """Remove a folder in one step, as far as readers can see."""
     with writing(root):
+        if remote := remote_of(root):
+            remote.remove(folder)
         aside = root / STAGING / _unique_name()
         aside.parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, aside)

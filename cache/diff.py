@@ -56,7 +56,7 @@ class StreamDifference:
     recordings: list[Compared]
 
 
-def compare_streams(root: Path, a: str, b: str, *, quiet: bool = False) -> StreamDifference:
+def compare_streams(root: Path | str, a: str, b: str, *, quiet: bool = False) -> StreamDifference:
     """Two streams by key, or by bare name where that is one.
 
     Recordings are compared only where both are of one width. Raises CorruptCache where a recording cannot be read.

@@ -7,8 +7,8 @@ from cache.errors import CacheError, UsageError
 CACHES = Path("var/cache")
 
 
-def find_cache(given: Path | None, dataset: str | None) -> Path:
-    """``given``, or the cache of that dataset, or the only one below ``var/cache``.
+def find_cache(given: Path | str | None, dataset: str | None) -> Path | str:
+    """``given`` (a folder or a URL), or the cache of that dataset, or the only one below ``var/cache``.
 
     Raises CacheError where there is none, UsageError with their names where there are several.
     """

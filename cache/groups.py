@@ -35,12 +35,16 @@ def attributes(folder: Path) -> dict[str, Any]:
     path = folder / "zarr.json"
     try:
         record = dict(json.loads(path.read_bytes())["attributes"]["affuse"])
-        whole = record.pop("crc32c") == seal(record)
+        written = record.pop("crc32c", None)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CacheError(f"nothing is cached at {folder}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptCache(f"{path} is not the metadata of a feature cache ({error})") from error
-    if not whole:
+    if written is None:
+        raise CorruptCache(
+            f"{path} has no checksum: it was written by a version before there were any, or changed since"
+        )
+    if written != seal(record):
         raise CorruptCache(f"{path} is damaged: its checksum is not that of its content")
     return record
 

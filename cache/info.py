@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cache.errors import AffuseError
 from cache.groups import attributes
 from cache.ids import recording_of
+from cache.remote import MARK, remote_behind
 from cache.store import FeatureCache
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class CacheInfo:
     faults: list[str]
 
 
-def describe(root: Path) -> CacheInfo:
+def describe(root: Path | str) -> CacheInfo:
     """Facts from the metadata and the timelines; no feature is read."""
     cache, faults = FeatureCache(root), list[str]()
     folders = _recordings(cache.root / "timelines", faults)
@@ -68,7 +69,7 @@ def describe(root: Path) -> CacheInfo:
     names = _read(cache.labels.protocols, faults) or []
     protocols = {p: len(_read(partial(cache.labels.recordings, p), faults) or []) for p in names}
     return CacheInfo(
-        root=str(cache.root),
+        root=cache.where,
         dataset=cache.dataset,
         recordings=len(folders),
         frames=sum(map(len, times.values())),
@@ -128,9 +129,11 @@ def _hours(seconds: Any) -> float:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder, or of a file."""
+    """Bytes of all files below a folder, or of a file; in a mirror also of what is at its URL alone."""
     files = [folder] if folder.is_file() else folder.rglob("*")
-    return sum(f.stat().st_size for f in files if f.is_file())
+    sizes = {f: f.stat().st_size for f in files if f.is_file() and f.name != MARK}
+    remote = remote_behind(folder / "any")
+    return sum((remote.sizes(folder) | sizes if remote else sizes).values())
 
 
 def info_lines(info: CacheInfo) -> "Iterator[Table | str]":

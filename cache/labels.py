@@ -62,6 +62,10 @@ class LabelStore:
         folder = undamaged(committed(self._folder(protocol) / folder_of(recording), recording))
         return Labels(open_array(folder / "va").copy(), open_array(folder / "labelled").copy())
 
+    def has(self, protocol: str, recording: str) -> bool:
+        """Whether a recording has labels under that protocol."""
+        return (self._folder(protocol) / folder_of(recording) / "zarr.json").is_file()
+
     def recordings(self, protocol: str) -> list[str]:
         """Ids of the recordings with labels, sorted."""
         return children(self._folder(protocol))

@@ -61,7 +61,7 @@ class Pruning:
     removed: bool = False
 
 
-def plan_prune(root: Path, runs: Path, choice: Choice) -> Pruning:
+def plan_prune(root: Path | str, runs: Path, choice: Choice) -> Pruning:
     """What of the chosen classes is there. Raises CacheError for a key that is not in the cache."""
     cache, uses = FeatureCache(root), stream_uses(runs)
     keys = cache.stream_keys()
@@ -81,10 +81,10 @@ def plan_prune(root: Path, runs: Path, choice: Choice) -> Pruning:
         used = f"named; {uses.keys[key]} runs used it" if key in uses.keys else "named"
         parts = [p for p in parts if p.part != f"features/{key}"]
         parts += _part(cache, cache.root / "features" / key, "named", used)
-    return Pruning(str(cache.root), uses.runs, parts, _notes(cache, doubt if choice.all else ""))
+    return Pruning(cache.where, uses.runs, parts, _notes(cache, doubt if choice.all else ""))
 
 
-def prune(root: Path, planned: Pruning) -> Pruning:
+def prune(root: Path | str, planned: Pruning) -> Pruning:
     """Remove what was planned, each part in one step. Raises CacheError while another process writes to the cache."""
     cache = FeatureCache(root)
     busy = in_progress(cache.root)
@@ -175,7 +175,7 @@ def prune_lines(found: Pruning) -> "Iterator[Table | str]":
         yield table
     yield from (escape(n) for n in found.notes)
     if not found.parts:
-        yield "nothing of that may go"
+        yield "there is nothing that may go"
     elif found.removed:
         yield f"{len(found.parts)} parts removed, {total:,} bytes"
     else:

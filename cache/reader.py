@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from cache.errors import CorruptCache
 from cache.layout import chunk_file, data_bytes, shard_index, storage
+from cache.remote import remote_behind
 
 Array = npt.NDArray[Any]
 
@@ -49,6 +50,8 @@ def _mapped(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array
                 raise CorruptCache(f"{path} has {size} bytes, wanted {wanted + len(index)}")
             view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError as error:
+        if (remote := remote_behind(path)) and remote.fetch(path):
+            return _mapped(folder, shape, dtype)
         raise CorruptCache(f"{path} is missing") from error
     if view[wanted:] != index:
         return _through_zarr(folder)

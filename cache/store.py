@@ -23,6 +23,7 @@ from cache.layout import write_array, write_blocks
 from cache.reader import StreamReader, open_array
 from cache.records import Aligned, Modality, StreamSpec
 from cache.registry import suggest
+from cache.remote import MARK, local_root, remote_of
 from cache.timelines import TimelineStore
 
 FORMAT = 1
@@ -31,13 +32,17 @@ FORMAT = 1
 class FeatureCache:
     """One corpus's features, timelines and labels in one folder."""
 
-    def __init__(self, root: Path) -> None:
-        """Open an existing cache. Raises CacheError where there is none, or one of a newer format."""
-        self.root = Path(root)
+    def __init__(self, root: Path | str) -> None:
+        """Open an existing cache in a folder, or at an fsspec URL through a local mirror of it.
+
+        Raises CacheError where there is none, one of a newer format, or no way to it.
+        """
+        self.where = str(root)
+        self.root = local_root(root)
         if not (self.root / "zarr.json").is_file():
             raise CacheError(
-                f"no feature cache at {self.root}",
-                hint="make one with: python cli.py extract --dataset NAME --root DIR --cache " + str(self.root),
+                f"no feature cache at {root}",
+                hint=f"make one with: python cli.py extract --dataset NAME --root DIR --cache {root}",
             )
         self.timelines = TimelineStore(self.root)
         self.labels = LabelStore(self.root)
@@ -51,18 +56,18 @@ class FeatureCache:
             )
 
     @classmethod
-    def create(cls, root: Path, dataset: str = "") -> "FeatureCache":
-        """Open the cache at ``root`` for writing, making it if it is not there; sweeps up dead writers' leftovers."""
-        root = Path(root)
+    def create(cls, where: Path | str, dataset: str = "") -> "FeatureCache":
+        """Open the cache at ``where`` for writing, making it if it is not there; sweeps up dead writers' leftovers."""
+        root = local_root(where)
         if root.is_file():
             raise CacheError(f"{root} is a file", hint="give --cache a folder")
-        if root.is_dir() and not (root / "zarr.json").is_file() and {p.name for p in root.iterdir()} - {STAGING}:
+        if root.is_dir() and not (root / "zarr.json").is_file() and {p.name for p in root.iterdir()} - {STAGING, MARK}:
             raise CacheError(f"{root} is not empty and not a feature cache", hint="give --cache another folder")
         group_once(root, root, {"format": FORMAT, "dataset": dataset})
         for group in ("features", "timelines", "labels"):
             group_once(root, root / group, {"holds": group})
         sweep(root)
-        cache = cls(root)
+        cache = cls(where)
         if dataset:
             cache.check_dataset(dataset)
         return cache
@@ -168,8 +173,10 @@ class FeatureCache:
         return Aligned(open_array(folder / "values").astype(np.float32), open_array(folder / "present").copy())
 
     def reader(self, key: str) -> StreamReader:
-        """Random access to the committed recordings of a stream, at memory speed."""
+        """Random access to the committed recordings of a stream, at memory speed. From a URL all of it is fetched."""
         folder = self.root / "features" / key
+        if remote := remote_of(self.root):
+            remote.fetch_values(f"features/{key}/")
         return StreamReader({r: folder / folder_of(r) for r in self.recordings(key)})
 
     def commit_record(self, key: str, recording: str) -> dict[str, Any]:

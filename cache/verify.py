@@ -15,6 +15,7 @@ from cache.fingerprint import stream_key
 from cache.groups import attributes
 from cache.ids import folder_of, recording_of
 from cache.progress import progress
+from cache.remote import is_url, mirror
 from cache.store import FeatureCache
 
 if TYPE_CHECKING:
@@ -31,12 +32,17 @@ class Verdict:
     damages: list[Damage]
 
 
-def verify(root: Path, *, deep: bool = False, quiet: bool = False) -> Verdict:
-    """Check metadata and sizes, with ``deep`` every byte.
+def verify(root: Path | str, *, deep: bool = False, quiet: bool = False) -> Verdict:
+    """Check metadata and sizes, with ``deep`` every byte (of a cache at a URL, fetched anew).
 
     Raises CorruptCache where the cache's own ``zarr.json`` is damaged; extraction into it heals that.
     """
-    cache = FeatureCache(root)
+    try:
+        if deep and is_url(root):
+            mirror(str(root), anew=True)
+        cache = FeatureCache(root)
+    except CorruptCache as error:
+        raise CorruptCache(error.message, hint="extract into it again: what is damaged is made anew") from error
     parts, damages = list(_parts(cache)), []
     with progress("verify", len(parts), quiet=quiet) as step:
         for part in parts:
@@ -46,7 +52,7 @@ def verify(root: Path, *, deep: bool = False, quiet: bool = False) -> Verdict:
     if cache.writable:
         earlier = [] if deep else [d for d in damage_list(cache) if d.part not in {d.part for d in damages}]
         save_damages(cache, damages + earlier)
-    return Verdict(str(cache.root), deep, len(parts), damages)
+    return Verdict(cache.where, deep, len(parts), damages)
 
 
 def _parts(cache: FeatureCache) -> Iterator[Path]:

@@ -29,7 +29,7 @@ class Why:
     apart: dict[str, dict[str, tuple[Any, Any]]]
 
 
-def explain(root: Path, name: str) -> Why:
+def explain(root: Path | str, name: str) -> Why:
     """The stream of a full key, or of a bare name where that stands for one. Raises as ``FeatureCache.resolve``."""
     cache = FeatureCache(root)
     spec = cache.resolve(name)

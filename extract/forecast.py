@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache.progress import progress
 from cache.records import Recording, StreamSpec
+from cache.remote import local_root
 from cache.store import FeatureCache
 from extract.encoders import Encoder
 from extract.probe import at_precision, probe
@@ -55,7 +56,8 @@ class Forecast:
 def run_plan(recipe: ExtractRecipe, *, quiet: bool = False) -> Forecast:
     """Probe every stream. Raises what ``run_extract`` would, for a wrong recipe, root or weights."""
     _, recordings, wanted = prepare(recipe)
-    cache = FeatureCache(recipe.cache) if (recipe.cache / "zarr.json").is_file() else None
+    root = local_root(recipe.cache)
+    cache = FeatureCache(root) if (root / "zarr.json").is_file() else None
     sizes = {r.id: size for r in recordings if (size := size_of(r, cache)) is not None}
     costs: list[StreamCost] = []
     with progress("plan", len(wanted), quiet=quiet) as step:
@@ -63,7 +65,7 @@ def run_plan(recipe: ExtractRecipe, *, quiet: bool = False) -> Forecast:
             costs += _costs(stream, _missing(recordings, stream, cache), sizes, recipe)
             step()
     chosen = [c for c in costs if c.chosen]
-    needed, free = sum(c.gigabytes for c in chosen), free_bytes(recipe.cache.absolute()) / GB
+    needed, free = sum(c.gigabytes for c in chosen), free_bytes(root.absolute()) / GB
     return Forecast(
         dataset=recipe.dataset,
         device=str(torch_device(recipe.device)),

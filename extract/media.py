@@ -6,9 +6,10 @@ frames whose time does not increase are kept and nudged by a microsecond so that
 """
 
 import heapq
+import itertools
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ _NUDGE_S = 1e-6
 _DAMAGED_AT_MOST = 10_000  # a demuxer that fails for ever must not hold the run
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # hours, minutes, seconds
 _REORDERED_AT_MOST = 16  # frames between which H.264 may change the order
+_SEEK_BACK_S = (0.5, 10.0)  # how far before a wanted frame to look for one to begin with
 _WITH_LENGTHS = ("matroska", "mov", "avi", "flv", "asf", "wav", "flac", "gif")  # formats whose headers say how long
 _BACK_AT_MOST_S = 1.0  # frame times that fall back further are another file's, joined on without new times
 
@@ -131,6 +133,20 @@ class VideoFile:
         edges = self.timeline.edges[start:]
         yield FrameBlock(waiting, _spans(edges))
 
+    def shown_at(self, times: Iterable[float]) -> Iterator[npt.NDArray[np.uint8]]:
+        """The frames u8[H,W,3] that are on screen at some increasing times (s), without decoding all that is between.
+
+        Raises DataError where the file cannot be read.
+        """
+        with open_media(self.path) as container:
+            stream = self._largest(container)
+            stream.thread_type = "AUTO"
+            if container.format.name == "avi":  # its frames have their times only in order from the beginning
+                yield from map(upright, _on_screen(_times_in_order(decode(container, stream, Damage())), times))
+                return
+            for time in times:
+                yield from map(upright, _on_screen(_from_before(container, stream, time), [time]))
+
     def frames(self) -> Iterator["av.VideoFrame"]:
         """Decode once, noting times."""
         with open_media(self.path, self.decode) as container:
@@ -202,6 +218,31 @@ def claimed_s(container: "av.container.InputContainer", stream: Any) -> float:
 def looks_cut(claimed: float, end: float) -> bool:
     """Whether a stream that ends at ``end`` seconds ends too early for what its header claims."""
     return claimed > 1.05 * end + 0.2
+
+
+def _from_before(container: "av.container.InputContainer", stream: Any, time: float) -> Iterator["av.VideoFrame"]:
+    """Frames from one at ``time`` (s) or before it on; containers seek by times of decoding, which may be too late."""
+    for back in (*_SEEK_BACK_S, None):
+        begin = int((time - back) / stream.time_base) if back is not None else stream.start_time or 0
+        try:
+            container.seek(begin, stream=stream)
+        except av.FFmpegError:  # before its beginning, or past an index that is cut off
+            continue
+        frames = decode(container, stream, Damage())
+        first = next(frames, None)
+        if first is not None and (back is None or (_shown_at(first) or 0.0) <= time + _NUDGE_S):
+            yield from itertools.chain([first], frames)
+            return
+
+
+def _on_screen(frames: Iterator["av.VideoFrame"], times: Iterable[float]) -> Iterator["av.VideoFrame"]:
+    """For each of increasing times (s) the last frame that begins by then, else the first one."""
+    shown = following = next(frames, None)
+    for time in times:
+        while following is not None and (_shown_at(following) or 0.0) <= time + _NUDGE_S:
+            shown, following = following, next(frames, None)
+        if shown is not None:
+            yield shown
 
 
 def _times_in_order(frames: Iterator["av.VideoFrame"]) -> Iterator["av.VideoFrame"]:

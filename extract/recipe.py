@@ -36,7 +36,7 @@ class ExtractRecipe:
 
     dataset: str
     root: Path
-    cache: Path
+    cache: Path | str  # a folder, or a URL
     dataset_options: dict[str, Any] = field(default_factory=dict)
     visual: tuple[str, ...] = ("swin",)
     audio: tuple[str, ...] = ("hubert",)

@@ -87,7 +87,7 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
         raise UsageError(f"the first {_ALIKE} recordings all failed: {failures[0].cause}", hint=failures[0].hint)
     made = sum(len(o.made) for o in outcomes.values())
     seconds = round(time.monotonic() - start, 2)
-    return ExtractResult(str(cache.root), [*streams], len(recordings), made, kept, seconds, notes, failures)
+    return ExtractResult(cache.where, [*streams], len(recordings), made, kept, seconds, notes, failures)
 
 
 def prepare(recipe: ExtractRecipe) -> tuple[Dataset, list[Recording], list[Wanted]]:

@@ -41,7 +41,7 @@ class AblateRecipe:
     train: settings shared by all rows; heads: settings by head over them; a row's own ``set`` over both.
     """
 
-    cache: Path
+    cache: Path | str  # a folder, or a URL
     rows: tuple[Row, ...]
     runs: Path = Path("var/runs")
     train: dict[str, Any] = field(default_factory=dict)

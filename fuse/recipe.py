@@ -32,7 +32,7 @@ class TrainRecipe:
     """
 
     head: str
-    cache: Path
+    cache: Path | str  # a folder, or a URL
     runs: Path = Path("var/runs")
     streams: tuple[str, ...] = ()
     without: tuple[Modality, ...] = ()
@@ -72,7 +72,7 @@ def read_table(recipe: Path | None) -> dict[str, Any]:
     return data
 
 
-def train_recipe(cache_root: Path, recipe: Path | None, given: dict[str, Any]) -> TrainRecipe:
+def train_recipe(cache_root: Path | str, recipe: Path | None, given: dict[str, Any]) -> TrainRecipe:
     """The head's protocol < the recipe's ``[train]`` < its ``[heads.<head>]`` < what was given.
 
     Without a recipe the one shipped for the cache's corpus is taken, if there is one, and said so;

@@ -18,7 +18,7 @@ from cache.store import FeatureCache
 
 TOP = Path(__file__).parents[1]
 COMMANDS = ["extract", "index", "doctor", "train-fusion", "ablate", "demo", "list", "cache info"]
-COMMANDS += ["cache why", "cache diff", "cache prune"]
+COMMANDS += ["cache why", "cache diff", "cache prune", "cache receipt", "cache inspect"]
 
 
 @pytest.fixture
@@ -206,3 +206,34 @@ def test_a_stream_is_explained_compared_and_pruned(run, tmp_path):
     assert "nothing is removed without --yes" in run("cache", "prune", *there, "--stream", keys[0])[1]
     assert run("cache", "prune", *there, "--stream", keys[0], "--yes")[0] == 0
     assert cache.stream_keys() == keys[1:]
+
+
+def test_a_receipt_is_written_and_compared_with(run, toy_cache, tmp_path):
+    there = ("--cache", toy_cache.root, "--quiet")
+    code, out, _ = run("cache", "receipt", *there)
+    assert code == 0
+    receipt = json.loads(out)
+    run("cache", "receipt", *there, "--out", tmp_path / "r.json")
+    assert (tmp_path / "r.json").read_text() == out
+    assert run("cache", "verify", *there, "--against", tmp_path / "r.json")[0] == 0
+    receipt["recordings"]["rec3"]["sha256"] = "0" * 64
+    (tmp_path / "r.json").write_text(json.dumps(receipt))
+    code, out, _ = run("cache", "verify", *there, "--against", tmp_path / "r.json", "--json")
+    assert code == 1
+    assert json.loads(out)["differences"] == [
+        {"what": "timeline", "recording": "rec3", "stream": "", "how": "frame times differ"}
+    ]
+    (tmp_path / "r.json").write_text("{}")
+    code, _, err = run("cache", "verify", *there, "--against", tmp_path / "r.json")
+    assert code == 1
+    assert err.count("\n") == 1
+
+
+def test_a_recording_is_drawn(run, toy_cache, tmp_path):
+    code, out, _ = run("cache", "inspect", "rec3", "--cache", toy_cache.root)
+    assert code == 0
+    assert "--root" in out
+    assert (tmp_path / "var" / "inspect" / "rec3.png").is_file()
+    code, _, err = run("cache", "inspect", "rec99", "--cache", toy_cache.root)
+    assert code == 1
+    assert "did you mean 'rec" in err

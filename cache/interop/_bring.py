@@ -63,7 +63,7 @@ def bring_in(layout: Layout, form: str, cache: FeatureCache, *, quiet: bool = Fa
     cannot be written.
     """
     streams = _streams(layout, form)
-    done = Brought(str(cache.root), [s.key for s in streams.values()], drops=layout.drops_in)
+    done = Brought(cache.where, [s.key for s in streams.values()], drops=layout.drops_in)
     tally = _Tally()
     for recording, label in () if layout.wants.label_range else layout.labels.items():
         in_range(label, None, repr(recording))  # before anything is written

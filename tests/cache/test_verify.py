@@ -1,5 +1,6 @@
 """Nothing on disk changes unnoticed: every bit, every missing file, every group in another's place is named."""
 
+import json
 import shutil
 
 import numpy as np
@@ -136,3 +137,13 @@ def test_damaged_labels_and_times_are_refused_when_read(cache):
         file.write_bytes(data)
         with pytest.raises(CorruptCache, match="verify"):
             read()
+
+
+def test_a_cache_from_before_there_were_checksums_is_called_that_and_what_heals_it_is_told(tmp_path):
+    root = FeatureCache.create(tmp_path / "cache", "demo").root
+    record = json.loads((root / "zarr.json").read_text())
+    del record["attributes"]["affuse"]["crc32c"]
+    (root / "zarr.json").write_text(json.dumps(record))
+    with pytest.raises(CorruptCache, match="has no checksum: it was written by a version before") as caught:
+        verify(root, quiet=True)
+    assert "extract into it again" in str(caught.value)

@@ -130,3 +130,14 @@ def test_many_failures_are_not_a_wall_of_text(run, folder):
     assert code == 3
     assert out.count("failed: ") == 21
     assert "failed: 24 more; --json lists all" in out
+
+
+def test_a_cache_at_a_url_takes_an_import_and_gives_an_export(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("AFFUSE_MIRRORS", str(tmp_path / "mirrors"))
+    url = f"file://{tmp_path}/bucket/cache"
+    code, out, err = run("cache", "import", "video-features", folder, "--cache", url, "-q")
+    assert code == 0, err
+    assert f"in {url}; next: " in out
+    assert len(list((tmp_path / "bucket/cache").glob("features/*/*/values/zarr.json"))) == 14
+    code, _, err = run("cache", "export", "hdf5", tmp_path / "x.h5", "--cache", url)
+    assert code == 0, err

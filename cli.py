@@ -8,7 +8,7 @@ import typer
 
 from cache.commands import CacheDir, Dataset, cache_app
 from cache.errors import UsageError
-from cache.terminal import Json, Quiet, command, show
+from cache.terminal import SOME_FAILED, Json, Quiet, command, show
 
 app = typer.Typer(
     help="Extract once, fuse many: an aligned feature cache and fusion heads for valence-arousal from video.",
@@ -20,7 +20,6 @@ app = typer.Typer(
 )
 app.add_typer(cache_app, name="cache")
 
-SOME_FAILED = 3
 Root = Annotated[Path | None, typer.Option(help="Where the corpus lies. Default: data/DATASET.", metavar="DIR")]
 Names = list[str] | None
 Visual = Annotated[

@@ -130,12 +130,12 @@ def verify_cache(
     return 1 if verdict.damages else 0
 
 
-Format = Annotated[str, typer.Argument(help="hdf5, csd, muse, mmsa, merbench or video-features.", metavar="FORMAT")]
+Foreign = Annotated[str, typer.Argument(help="hdf5, csd, muse, mmsa, merbench or video-features.", metavar="FORMAT")]
 
 
 @command(cache_app, "export")
 def export(
-    format_: Format,
+    format_: Annotated[str, typer.Argument(help="hdf5, csd or muse.", metavar="FORMAT")],
     path: Annotated[Path, typer.Argument(help="A file or folder that is not there yet.")],
     dataset: Dataset = None,
     cache: CacheDir = None,
@@ -159,7 +159,7 @@ def export(
 
 @command(cache_app, "import")
 def import_(
-    format_: Format,
+    format_: Foreign,
     path: Annotated[Path, typer.Argument(help="What to import: a file or folder of that layout.")],
     dataset: Dataset = None,
     cache: CacheDir = None,
@@ -190,8 +190,8 @@ def import_(
 ) -> int:
     """Features that were made elsewhere, so that heads train on them. Files are not trusted; pickles are never run.
 
-    Recordings keep the frames that the cache has of them; others get nominal ones. What is committed stays. Says what
-    is dropped. Exit code 3: some recordings failed, the rest is done.
+    Recordings keep the frames that the cache has of them; others get nominal ones.
+    What is committed stays. Says what is dropped. Exit code 3: some recordings failed, the rest is done.
 
     Example: python cli.py cache import muse data/muse --dataset muse --stream vggface=visual
     """

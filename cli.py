@@ -8,7 +8,7 @@ import typer
 
 from cache.commands import CacheDir, Dataset, cache_app
 from cache.errors import UsageError
-from cache.terminal import Json, Quiet, command, show
+from cache.terminal import SOME_FAILED, Json, Quiet, command, show
 
 app = typer.Typer(
     help="Extract once, fuse many: an aligned feature cache and fusion heads for valence-arousal from video.",
@@ -20,7 +20,6 @@ app = typer.Typer(
 )
 app.add_typer(cache_app, name="cache")
 
-SOME_FAILED = 3
 Root = Annotated[Path | None, typer.Option(help="Where the corpus lies. Default: data/DATASET.", metavar="DIR")]
 Names = list[str] | None
 Visual = Annotated[
@@ -49,7 +48,7 @@ def _split(values: Names) -> list[str] | None:
     """``--visual a,b --visual c`` as [a, b, c]; ``none`` as []; not given as None. ``@layers=6,9`` stays whole."""
     if values is None:
         return None
-    names = [n.strip() for v in values for n in re.split(r",(?!\s*-?\d+\s*(?:,|$))", v)]
+    names = [n.strip() for v in values for n in re.split(r",(?!\s*-?\d+\s*(?:[,@]|$))", v)]
     return [n for n in names if n not in ("", "none")]
 
 
@@ -71,9 +70,7 @@ def extract(
     recipe: Recipe = None,
     plugin: Plugin = None,
     set_: Set = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Show hours, GB and memory of the run; extract nothing.")
-    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show hours, GB and memory; extract nothing.")] = False,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -208,6 +205,8 @@ def train_encoder(
     root: Root = None,
     seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
     epochs: Annotated[int | None, typer.Option(help="At most so many. Default: 30.")] = None,
+    fps: Fps = None,
+    plugin: Plugin = None,
     device: Device = None,
     recipe: Recipe = None,
     set_: SetTrain = None,
@@ -228,6 +227,7 @@ def train_encoder(
     from fuse.metrics import ccc_va
 
     given = {"encoder": encoder, "dataset": dataset, "root": root, "seed": seed, "epochs": epochs, "device": device}
+    given |= {"fps": fps, "plugins": plugin}
     wanted = train_encoder_recipe(merge(given, parse_sets(set_ or [])), recipe)
     made = run_train_encoder(wanted, ccc, ccc_va, quiet=quiet)
     show(made, json_, *trained_lines(made))
@@ -345,9 +345,7 @@ def list_names(kind: Annotated[str, typer.Argument(help="heads, encoders or data
     packages = {"heads": "fuse.heads", "encoders": "extract.encoders", "datasets": "extract.datasets"}
     if kind not in packages:
         raise UsageError(f"{kind!r} is none of {', '.join(packages)}")
-    names = names_of(packages[kind])
-    if kind == "encoders":
-        names = forms(names)
+    names = (forms if kind == "encoders" else list)(names_of(packages[kind]))
     show(names, json_, *names)
 
 

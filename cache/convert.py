@@ -101,7 +101,7 @@ def convert(
                 else "no dtype is asked for, and what is committed stays"
             )
             raise UsageError(f"nothing to convert in {source.where}: {why}", hint="give --dtype another one, or --out")
-    healed = clear_damaged(target, [p.key for p in plans], source.timelines.recordings(), timelines=not same)
+    healed = clear_damaged(target, [p.key for p in plans], source.timelines.recordings(), streams_alone=same)
     if not same:
         _take_along(source, target)
     with progress("convert", sum(len(source.recordings(p.stream)) for p in plans), quiet=quiet) as step:

@@ -45,10 +45,13 @@ class Registry(Generic[T]):
         return sorted({*names_of(self.package), *self._classes})
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Class decorator. Raises DataError when the name is already taken by another class."""
+        """Class decorator. Raises DataError when the name is another class's, or that of a file of the package."""
 
         def add(cls: type[T]) -> type[T]:
             taken = self._classes.get(name)
+            outside = not cls.__module__.startswith(f"{self.package}.")
+            if outside and name in {*names_of(self.package), *self.aliases}:
+                raise DataError(f"{self.kind} {name!r} is one of {self.package}", hint="choose another name")
             if taken is not None and taken.__qualname__ != cls.__qualname__:
                 raise DataError(
                     f"{self.kind} {name!r} is already {taken.__module__}.{taken.__qualname__}",
@@ -85,8 +88,8 @@ def load_plugin(path: Path) -> None:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except AffuseError:
-        raise
     except Exception as error:
         del sys.modules[module_name]
+        if isinstance(error, AffuseError):
+            raise
         raise DataError(f"plugin {path} failed: {type(error).__name__}: {error}") from error

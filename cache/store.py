@@ -179,8 +179,12 @@ class FeatureCache:
         values, present = open_stream(committed(self.folder(key, recording), recording))
         return Aligned(values.astype(np.float32), present)
 
-    def reader(self, key: str) -> StreamReader:
-        """Random access to the committed recordings of a stream, at memory speed. From a URL all of it is fetched."""
+    def reader(self, name: str) -> StreamReader:
+        """Random access to a stream's committed recordings, at memory speed; from a URL all of them are fetched.
+
+        name: its key, or its bare name where that is unambiguous. Raises what ``resolve`` does.
+        """
+        key = self.resolve(name).key
         if remote := remote_of(self.root):
             remote.fetch_values(f"features/{key}/")
         return StreamReader({r: self.folder(key, r) for r in self.recordings(key)})

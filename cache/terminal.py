@@ -14,12 +14,14 @@ from cache.errors import AffuseError
 from cache.recipe import to_plain
 
 INTERRUPTED = 130
+SOME_FAILED = 3
 KEPT = {
     "extract": "what is committed is kept: run the same command to go on",
     "demo": "what is extracted is kept: run the same command to go on",
     "convert": "what is converted is kept: run the same command to go on",
     "train-encoder": "the weights are not kept: run the same command to start anew",
     "train-fusion": "the run is not kept: run the same command to start it anew",
+    "import": "what is imported is kept: run the same command to go on",
     "ablate": "finished runs stay in their folders, the table is made anew by the same command",
 }
 
@@ -59,7 +61,7 @@ def _prepare() -> None:
 
 
 def show(value: Any, as_json: bool, *tables: Any) -> None:
-    """Print a result: as one JSON document, or as tables and lines."""
+    """Print a result: as one JSON document, or as tables and lines. Lines may quote strangers: they are plain."""
     if as_json:
         print(json.dumps(to_plain(value), indent=2))
         return
@@ -67,4 +69,8 @@ def show(value: Any, as_json: bool, *tables: Any) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
     for table in tables:
-        console.print(table, soft_wrap=isinstance(table, str))
+        if isinstance(table, str):
+            plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in table)
+            console.print(plain, soft_wrap=True, markup=False, emoji=False)
+        else:
+            console.print(table)

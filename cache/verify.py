@@ -3,6 +3,7 @@
 What is damaged is listed in ``damaged.csv`` in the cache, so that the next extraction makes exactly that anew.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from cache.errors import AffuseError, CorruptCache
 from cache.fingerprint import stream_key
 from cache.groups import attributes
 from cache.ids import folder_of, recording_of
+from cache.layout import seal
 from cache.progress import progress
 from cache.remote import is_url, mirror
 from cache.store import FeatureCache
@@ -59,12 +61,14 @@ def verify(root: Path | str, *, deep: bool = False, quiet: bool = False) -> Verd
 def _parts(cache: FeatureCache) -> Iterator[Path]:
     """Every folder that should be a group, relative to the cache."""
     yield Path()
-    for top in ("features", "timelines", "labels", "stats"):
+    for top in ("features", "timelines", "labels", "stats", "transcripts"):
         if (cache.root / top).is_dir():
             yield Path(top)
             for folder in _folders(cache.root / top):
                 yield Path(top, folder)
-                if top != "timelines":
+                if top == "transcripts":
+                    yield from (Path(top, folder, f.name) for f in _words(cache.root / top / folder))
+                elif top != "timelines":
                     yield from (Path(top, folder, f) for f in _folders(cache.root / top / folder))
 
 
@@ -72,8 +76,25 @@ def _folders(parent: Path) -> list[str]:
     return sorted(f.name for f in parent.iterdir() if f.is_dir() and not f.name.startswith("."))
 
 
+def _words(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.glob("*.json") if f.name != "zarr.json")
+
+
+def sealed_fault(path: Path) -> str:
+    """What is wrong with a file of recognised words; "" where nothing is."""
+    try:
+        record = json.loads(path.read_bytes())
+        return "" if record["crc32c"] == seal(record) else "its checksum is not that of its content"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"cannot be read: {error}"
+
+
 def part_faults(cache: FeatureCache, part: Path, *, deep: bool) -> Iterator[str]:
-    """What is wrong with one group, in itself and beside its neighbours."""
+    """What is wrong with one group, in itself and beside its neighbours, or with one file of recognised words."""
+    if part.suffix == ".json":
+        if fault := sealed_fault(cache.root / part):
+            yield fault
+        return
     found = False
     try:
         folder = inside(cache.root, cache.root / part)
@@ -119,7 +140,8 @@ def _recording(cache: FeatureCache, part: Path) -> str:
     """The id a group is of, as well as can be told of a damaged one; "" where it is of many."""
     if len(part.parts) < (2 if part.parts[:1] == ("timelines",) else 3) or part.parts[0] == "stats":
         return ""
-    return recording_of(part.name) or part.name
+    name = part.name.removesuffix(".json") if part.parts[0] == "transcripts" else part.name
+    return recording_of(name) or name
 
 
 def verdict_lines(verdict: Verdict) -> "list[Table | str]":

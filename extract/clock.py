@@ -4,16 +4,25 @@ The timeline says that it is nominal and at which rate. A rate is guessed for so
 choose, never for crops: their numbers are frames of a video that is not there.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cache.errors import DataError
+from cache.errors import ConfigError, DataError
 from cache.records import Recording, Timeline
 from extract.crops import crop_files
+from extract.sound import listen
 
 NOMINAL_FPS = 25.0
+_FPS_AT_MOST = 1000
+
+
+def check_fps(fps: float | None) -> None:
+    """Raises ConfigError for a rate that no frames have."""
+    if fps is not None and not 0 < fps <= _FPS_AT_MOST:
+        raise ConfigError(f"fps is {fps:g}; wanted frames a second, above 0 and up to {_FPS_AT_MOST}")
 
 
 def nominal_fps(recording: Recording, known: dict[str, Any] | None, given: float | None) -> float:
@@ -35,6 +44,19 @@ def nominal_fps(recording: Recording, known: dict[str, Any] | None, given: float
             hint="give the frames a second that its pictures are numbered by, e.g. --fps 30",
         )
     return fps
+
+
+def nominal_frames(recording: Recording, fps: float, until: float = math.inf) -> Timeline:
+    """Frames of a recording without video: by the numbers of its crops, else over its sound.
+
+    until: when to give up listening, on the clock of ``time.monotonic``. Raises DataError then, and where it has none.
+    """
+    if recording.crops is not None:
+        return crops_timeline(recording.crops, fps)
+    heard = listen(recording.audio, until) if recording.audio else None
+    if heard is None:
+        raise DataError(f"{recording.audio or recording.id} has neither picture nor sound")
+    return nominal_timeline(heard.start, heard.seconds, fps)
 
 
 def nominal_timeline(start: float, seconds: float, fps: float = NOMINAL_FPS) -> Timeline:

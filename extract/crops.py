@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cache.errors import DataError, MissingData
 from cache.records import Timeline
 from extract.blocks import FrameBlock
 from extract.media import FRAMES_AT_ONCE
 
+#: What PIL raises for a damaged picture; a spoilt header may also claim a billion pixels.
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _NUMBERED = re.compile(r"(\d+)\.(jpe?g|png)", re.IGNORECASE)
 
 
@@ -63,5 +65,5 @@ def read_crop(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"face crop {path} cannot be read: {error}") from error

@@ -6,6 +6,7 @@ from cache.align import align_labels
 from cache.records import Annotation, Recording, Timeline
 from extract.datasets import Dataset
 from extract.finding import READING, Examined
+from extract.index import USUAL_SURPLUS
 
 _RATES = (1, 2, 4, 5, 10, 12, 12.5, 15, 20, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60)  # frames or rows a second
 
@@ -36,14 +37,14 @@ def examine_labels(recording: Recording, dataset: Dataset, timeline: Timeline | 
 
 
 def against_frames(what: str, rows: int, timeline: Timeline, seen: Examined, *, over_crops: bool = False) -> None:
-    """Rows by frame number: one more or fewer is usual, since counts come from headers; crops end with a face."""
+    """Rows by frame number: a few more or fewer are usual, since counts come from headers; crops end with a face."""
     surplus = rows - len(timeline)
-    if surplus > 1 and over_crops:
+    if surplus > USUAL_SURPLUS and over_crops:
         told = f"{rows} {what}, crops up to frame {len(timeline)}: the labels after it are of no frame"
         seen.add("warning", what.replace(" ", "-"), told)
     elif surplus:
         told = f"{rows} {what} for {len(timeline)} frames{_as_if(rows, timeline)}"
-        seen.add("note" if abs(surplus) == 1 else "fault", what.replace(" ", "-"), told)
+        seen.add("note" if abs(surplus) <= USUAL_SURPLUS else "fault", what.replace(" ", "-"), told)
 
 
 def _as_if(rows: int, timeline: Timeline) -> str:

@@ -55,7 +55,7 @@ Score = Callable[[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[
 class TrainedEncoder:
     """What was trained. valence, arousal: CCC on the validation examples at the best epoch; folder: its weights.
 
-    use: how ``extract`` is asked for it, as flags.
+    left_out: recordings of each partition that gave no example. use: how ``extract`` is asked for it, as flags.
     """
 
     encoder: str
@@ -64,6 +64,7 @@ class TrainedEncoder:
     arousal: float
     mean: float
     examples: dict[str, int]
+    left_out: dict[str, list[str]]
     seconds: float
     folder: str
     use: str = ""
@@ -94,10 +95,11 @@ def run_train_encoder(recipe: TrainEncoderRecipe, loss: Loss, score: Score, *, q
                     best, kept = row, _copied({"encoder": encoder.net, "head": head})
                 elif row["epoch"] - best["epoch"] >= recipe.patience:
                     break
-        counts = {p: len(e) for p, e in read.items()}
+        counts, left_out = {p: len(e) for p, e in read.items()}, {p: e.left_out for p, e in read.items()}
     scores = {k: round(best[k], 4) for k in ("valence", "arousal", "mean")}
     seconds = round(time.monotonic() - start, 1)
-    made = TrainedEncoder(recipe.encoder, best["epoch"], **scores, examples=counts, seconds=seconds, folder="")
+    told = {"examples": counts, "left_out": left_out, "seconds": seconds}
+    made = TrainedEncoder(recipe.encoder, best["epoch"], **scores, **told, folder="")
     return _save(made, recipe, encoder, history, kept)
 
 
@@ -176,7 +178,8 @@ def _asked_again(recipe: TrainEncoderRecipe, encoder: TrainableEncoder[Any], fol
     """The stream as ``extract`` is to be asked for it: the same options, these weights."""
     options = {k: v for k, v in recipe.options.items() if k != "weights"} | {"weights": str(folder)}
     asked = recipe.encoder + "".join(f"@{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in options.items())
-    return f"--{encoder.modality} {shlex.quote(asked)}"
+    plugins = "".join(f" --plugin {shlex.quote(str(p))}" for p in recipe.plugins)
+    return f"--{encoder.modality} {shlex.quote(asked)}{plugins}"
 
 
 def _save(
@@ -192,7 +195,7 @@ def _save(
     name = f"{parse(recipe.encoder).stream}-{recipe.dataset}-s{recipe.seed}-{fingerprint(to_plain(recipe))}"
     folder = recipe.out / name
     folder.mkdir(parents=True, exist_ok=True)
-    fed = {"format": "pt", TRAINED: canonical(encoder.input_settings())}
+    fed = {TRAINED: canonical(encoder.input_settings())}  # one key: safetensors writes several in any order
     save_file({k: t.contiguous() for k, t in kept["encoder"].items()}, folder / FILE, fed)
     save_file(kept["head"], folder / "head.safetensors")
     (folder / "recipe.json").write_text(to_json(recipe))

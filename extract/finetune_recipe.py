@@ -6,6 +6,8 @@ from typing import Any
 
 from cache.errors import ConfigError, UsageError
 from cache.recipe import build, find_recipe, merge
+from cache.registry import load_plugin
+from extract.clock import check_fps
 from extract.encoders import ENCODERS
 from extract.encoders._trainable import TrainableEncoder
 from extract.naming import forms, parse
@@ -18,7 +20,8 @@ class TrainEncoderRecipe:
 
     every: one labelled frame in so many is an example. 1,000 examples take 150 MB of scratch space beside ``out`` as
     pictures of 224 pixels, 27 MB as spectrograms. patience: epochs without a better validation CCC before it stops.
-    flip: mirror half of the pictures of each batch. fps: of face crops without a video.
+    flip: mirror half of the pictures of each batch. fps: of recordings without video, as in ``extract``. plugins:
+    Python files that register a corpus or an encoder of the user's own.
     """
 
     encoder: str
@@ -37,6 +40,13 @@ class TrainEncoderRecipe:
     flip: bool = True
     seed: int = 0
     device: str = "auto"
+    plugins: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fps(self.fps)
+        for name, least in (("every", 1), ("epochs", 1), ("batch_size", 2)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} = {getattr(self, name)}; wanted {least} or more")
 
 
 def train_encoder_recipe(given: dict[str, Any], recipe: Path | None = None) -> TrainEncoderRecipe:
@@ -46,10 +56,9 @@ def train_encoder_recipe(given: dict[str, Any], recipe: Path | None = None) -> T
         if not data.get(key):
             raise UsageError(f"no {key} is named", hint=f"give --{key} NAME; python cli.py list {key}s")
     data = merge({"root": Path("data") / str(data["dataset"])}, data)
+    for plugin in data.get("plugins", ()):
+        load_plugin(Path(plugin))
     made = build(TrainEncoderRecipe, data)
-    for name, least in (("every", 1), ("epochs", 1), ("batch_size", 2)):
-        if getattr(made, name) < least:
-            raise ConfigError(f"{name} = {getattr(made, name)}; wanted {least} or more")
     return replace(made, options={"weights": f"random:{made.seed}", **made.options})
 
 

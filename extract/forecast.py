@@ -3,6 +3,7 @@
 Lengths come from headers, speed and memory from a short probe on the corpus's own media. Nothing is written.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ from cache.records import Recording, StreamSpec
 from cache.remote import local_root
 from cache.store import FeatureCache
 from extract.encoders import Encoder
+from extract.plan import Job, plan
 from extract.probe import at_precision, probe
+from extract.reading import reading_s
 from extract.recipe import ExtractRecipe
 from extract.run import prepare
-from extract.sizes import GB, Size, free_bytes, size_of, stream_bytes
+from extract.sizes import GB, Size, bytes_needed, free_bytes, size_of
 from extract.streams import Wanted, remembered_key, torch_device
 
 if TYPE_CHECKING:
@@ -38,7 +41,11 @@ class StreamCost:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A run before it runs. unreadable: recordings whose header cannot be read; fits: whether the disk has room."""
+    """A run before it runs. unreadable: recordings whose header cannot be read; fits: whether the disk has room.
+
+    reading_hours: of decoding, once a recording for all its streams. hours: that and the streams as asked for, one
+    after the other; a run reads ahead while it encodes, so it may end sooner. gigabytes: also of files in between.
+    """
 
     dataset: str
     device: str
@@ -47,6 +54,7 @@ class Forecast:
     media_hours: float
     frames: int
     streams: list[StreamCost]
+    reading_hours: float
     hours: float
     gigabytes: float
     free_gigabytes: float
@@ -54,18 +62,25 @@ class Forecast:
 
 
 def run_plan(recipe: ExtractRecipe, *, quiet: bool = False) -> Forecast:
-    """Probe every stream. Raises what ``run_extract`` would, for a wrong recipe, root or weights."""
-    _, recordings, wanted = prepare(recipe)
+    """Probe every stream and the reading of media. Raises what ``run_extract`` would, for a wrong recipe or root."""
+    _, recordings, asked = prepare(recipe)
     root = local_root(recipe.cache)
     cache = FeatureCache(root) if (root / "zarr.json").is_file() else None
     sizes = {r.id: size for r in recordings if (size := size_of(r, cache)) is not None}
+    wanted = {w.name: w for w in asked}
+    timed = cache.timelines.has if cache else lambda id: False
+    jobs = _jobs(recordings, wanted, cache, timed)
+    specs = {name: StreamSpec(name, w.modality, w.encoder.dim) for name, w in wanted.items()}
+    room = bytes_needed(jobs, specs, sizes, recipe.dtype)
     costs: list[StreamCost] = []
-    with progress("plan", len(wanted), quiet=quiet) as step:
-        for stream in wanted:
-            costs += _costs(stream, _missing(recordings, stream, cache), sizes, recipe)
+    with progress("plan", len(wanted) + 1, quiet=quiet) as step:
+        for name, stream in wanted.items():
+            missing = [j.recording for j in jobs if name in j.keys]
+            costs += _costs(stream, missing, sizes, room.streams[name], recipe)
             step()
-    chosen = [c for c in costs if c.chosen]
-    needed, free = sum(c.gigabytes for c in chosen), free_bytes(root.absolute()) / GB
+        reading = reading_s(jobs, [*wanted.values()], sizes, timed) / HOUR_S
+        step()
+    free = free_bytes(root.absolute())
     return Forecast(
         dataset=recipe.dataset,
         device=str(torch_device(recipe.device)),
@@ -74,24 +89,27 @@ def run_plan(recipe: ExtractRecipe, *, quiet: bool = False) -> Forecast:
         media_hours=round(sum(s.seconds for s in sizes.values()) / HOUR_S, 6),
         frames=sum(s.frames for s in sizes.values()),
         streams=costs,
-        hours=round(sum(c.hours or 0 for c in chosen), 6),
-        gigabytes=round(needed, 4),
-        free_gigabytes=round(free, 1),
-        fits=needed < free,
+        reading_hours=round(reading, 6),
+        hours=round(reading + sum(c.hours or 0 for c in costs if c.chosen), 6),
+        gigabytes=round(room.total / GB, 4),
+        free_gigabytes=round(free / GB, 1),
+        fits=room.total <= free,
     )
 
 
-def _missing(recordings: list[Recording], wanted: Wanted, cache: FeatureCache | None) -> list[Recording]:
-    """Recordings that the stream lacks."""
-    key = remembered_key(cache, wanted) if cache else ""
-    return [r for r in recordings if not (cache and key and cache.has(key, r.id))]
+def _jobs(
+    recordings: list[Recording], wanted: dict[str, Wanted], cache: FeatureCache | None, timed: Callable[[str], bool]
+) -> list[Job]:
+    """What each recording lacks, by names of streams."""
+    keys = {name: remembered_key(cache, w) for name, w in wanted.items()} if cache else {}
+    return plan(recordings, wanted, lambda name, id: bool(keys.get(name)) and cache.has(keys[name], id), timed)[0]
 
 
-def _costs(wanted: Wanted, missing: list[Recording], sizes: dict[str, Size], recipe: ExtractRecipe) -> list[StreamCost]:
+def _costs(
+    wanted: Wanted, missing: list[Recording], sizes: dict[str, Size], stored: int, recipe: ExtractRecipe
+) -> list[StreamCost]:
     some = [sizes[r.id] for r in missing if r.id in sizes]
     work = sum(s.frames if wanted.modality == "visual" else s.seconds for s in some)
-    spec = StreamSpec(wanted.name, wanted.modality, wanted.encoder.dim)
-    stored = sum(stream_bytes(spec, s.frames, recipe.dtype) for s in some)
     rows = []
     for precision in _precisions(wanted.encoder, torch_device(recipe.device).type):
         cost = probe(at_precision(wanted.encoder, precision), missing, recipe.device, wanted.faces)
@@ -128,6 +146,7 @@ def plan_table(forecast: Forecast) -> "Table":
     for c in f.streams:
         cells = (str(c.recordings), _figure(c.hours), _figure(c.gigabytes), _figure(c.memory_mb))
         table.add_row(c.stream, c.precision + (" *" if c.chosen else ""), *cells, style="" if c.chosen else "dim")
+    table.add_row("(reading media)", "", "", _figure(f.reading_hours), "", "")
     table.caption = f"* as asked for: {_figure(f.hours)} h, {_figure(f.gigabytes)} GB of {f.free_gigabytes} GB free"
     table.caption_justify = "left"
     return table

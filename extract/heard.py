@@ -17,8 +17,10 @@ from cache.errors import DataError
 from cache.fingerprint import canonical, stream_key
 from cache.groups import attributes, group_once
 from cache.ids import folder_of
+from cache.layout import seal
 from cache.records import Recording
 from cache.store import FeatureCache
+from cache.verify import sealed_fault
 from extract.asr import RATE, Recogniser
 from extract.device import torch_device
 from extract.prefetch import within
@@ -50,7 +52,8 @@ class Heard:
         source = identity(sound)
         if _source(path) != source:
             found = self._segments(recording, sound, until)
-            data = {"recording": recording.id, "source": source, "segments": found}
+            data: dict[str, Any] = {"recording": recording.id, "source": source, "segments": found}
+            data["crc32c"] = seal(data)
             publish_file(self.root, path, (json.dumps(data, ensure_ascii=False, indent=1) + "\n").encode())
         return path
 
@@ -122,8 +125,7 @@ def _superseded(cache: FeatureCache, key: str, recording: Recording) -> bool:
 
 
 def _source(path: Path) -> dict[str, Any] | None:
-    """What the words in that file were heard in; None where there is no such file, or nothing that can be read."""
-    try:
-        return dict(json.loads(path.read_bytes())["source"])
-    except (OSError, ValueError, KeyError, TypeError):
+    """What the words in that file were heard in; None where there is no such file, or it is damaged."""
+    if not path.is_file() or sealed_fault(path):
         return None
+    return dict(json.loads(path.read_bytes())["source"])

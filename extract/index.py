@@ -7,7 +7,7 @@ from cache.store import FeatureCache
 from extract.datasets import Dataset
 from extract.outcome import Failure, failure
 
-_USUAL_SURPLUS = 2  # rows that annotation and container may differ by in Aff-Wild2 (counts from headers)
+USUAL_SURPLUS = 2  # rows that annotation and container may differ by in Aff-Wild2 (counts from headers)
 
 
 def index_labels(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list[Failure]]:
@@ -93,5 +93,5 @@ def _surplus(recording: str, annotation: Annotation, timeline: Timeline, cache: 
     over_crops = (cache.timelines.info(recording) or {}).get("over") == "crops"
     if surplus > 0 and over_crops:
         return [f"{recording}: {len(annotation.va)} annotation rows, face crops up to frame {len(timeline)}; {what}"]
-    doubt = "" if abs(surplus) <= _USUAL_SURPLUS else "; check that these labels belong to this video"
+    doubt = "" if abs(surplus) <= USUAL_SURPLUS else "; check that these labels belong to this video"
     return [f"{recording}: {len(annotation.va)} annotation rows for {len(timeline)} frames; {what}{doubt}"]

@@ -13,17 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cache.align import align_blocks
-from cache.errors import DataError
 from cache.records import Recording, Timeline
 from cache.store import FeatureCache
 from extract.blocks import FrameBlock
-from extract.clock import crops_timeline, nominal_fps, nominal_timeline
+from extract.clock import nominal_fps, nominal_frames
 from extract.crops import crop_blocks, surplus_crops
 from extract.media import DECODER, VideoFile, decoder
 from extract.outcome import Outcome
 from extract.prefetch import prefetched, within
 from extract.remarks import remarks
-from extract.sound import listen, sound_at
+from extract.sound import sound_at
 from extract.source import check_unchanged, identity, sound_file, source_of
 from extract.spool import TrackSpool
 from extract.streams import Stream
@@ -185,16 +184,10 @@ def _nominal_clock(work: _Work) -> None:
     if known is not None and known["clock"] != "nominal":
         return  # the frames of a video that is gone since
     fps = nominal_fps(recording, known, work.fps)
+    timeline = nominal_frames(recording, fps, work.until)
     about = {"clock": "nominal", "fps": fps, "decoder": DECODER}
-    if recording.crops is not None:
-        timeline = crops_timeline(recording.crops, fps)
-        about |= {"over": "crops", "source": identity(recording.crops)}
-    else:
-        heard = listen(recording.audio, work.until)
-        if heard is None:
-            raise DataError(f"{recording.audio} has neither picture nor sound")
-        timeline = nominal_timeline(heard.start, heard.seconds, fps)
-        about |= {"over": "sound", "source": identity(recording.audio)}
+    over = "crops" if recording.crops else "sound"
+    about |= {"over": over, "source": identity(recording.crops or recording.audio)}
     work.cache.timelines.write(recording.id, timeline, about)
 
 

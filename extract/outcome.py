@@ -14,6 +14,7 @@ _TODO = {  # by stage, where an error itself does not say
     "audio": "play the file, get it anew or re-encode its sound, then run the same command again",
     "recognise": "play the sound, or give the recording a transcript, then run the same command again",
     "transcript": "mend or remove the transcript, then run the same command again",
+    "examples": "python cli.py doctor says what is there; mend it, then run the same command again",
     "labels": "mend the annotation, then: python cli.py index --dataset NAME --root DIR",
 }
 

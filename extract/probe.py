@@ -85,7 +85,7 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _first(items: Iterable[Any], read: Callable[[Any], Any]) -> Any:
+def first_readable(items: Iterable[Any], read: Callable[[Any], Any]) -> Any:
     """The first that can be read and has something."""
     for item in items:
         try:
@@ -111,7 +111,7 @@ def _frames(encoder: Encoder[Any], recordings: list[Recording], faces: FaceCrops
         some = list(islice(blocks, count // size))
         return some if finding else [b for b in crop(some) if b.rgb]
 
-    blocks = _first((r for r in recordings if r.crops or r.video), read)
+    blocks = first_readable((r for r in recordings if r.crops or r.video), read)
     if blocks is None:
         return None
 
@@ -138,7 +138,7 @@ def _sound(encoder: Encoder[Any], recordings: list[Recording]) -> Callable[[], f
         samples = np.concatenate(pieces)[: round(_SOUND_S * encoder.rate)] if pieces else ()
         return [Waveform(samples, encoder.rate, 0.0)] if len(samples) else []
 
-    found = _first((r for r in recordings if r.audio or r.video), read)
+    found = first_readable((r for r in recordings if r.audio or r.video), read)
     if found is None:
         return None
     (sound,) = found
@@ -151,7 +151,7 @@ def _sound(encoder: Encoder[Any], recordings: list[Recording]) -> Callable[[], f
 
 
 def _words(encoder: Encoder[Any], recordings: list[Recording]) -> Callable[[], float] | None:
-    units: list[TimedText] | None = _first(
+    units: list[TimedText] | None = first_readable(
         (r for r in recordings if r.transcript), lambda r: read_transcript(r.transcript)
     )
     if units is None:

@@ -9,11 +9,11 @@ from cache.find import CACHES
 from cache.recipe import build, find_recipe, merge
 from cache.records import FACE_BOX, MODALITIES
 from cache.registry import load_plugin
+from extract.clock import check_fps
 from extract.encoders import ENCODERS
 from extract.faces import Mode
 from extract.naming import Asked, parse, parse_all
 
-_FPS_AT_MOST = 1000
 SHIPPED = Path(__file__).parent / "recipes"
 
 
@@ -55,8 +55,7 @@ class ExtractRecipe:
     plugins: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.fps is not None and not 0 < self.fps <= _FPS_AT_MOST:
-            raise ConfigError(f"fps is {self.fps:g}; wanted frames a second, above 0 and up to {_FPS_AT_MOST}")
+        check_fps(self.fps)
         if self.faces == "none" and self.face_weights != "hub":
             raise ConfigError("face_weights are given, but no face is cropped", hint="add --faces largest")
         if self.recogniser and not self.text:

@@ -107,7 +107,7 @@ def _check_room(jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache
     """Raises CacheError where the disk will not hold what the jobs will write."""
     sizes = {j.recording.id: size for j in jobs if (size := size_of(j.recording, cache)) is not None}
     specs = {key: stream.spec for key, stream in streams.items()}
-    check_room(bytes_needed(jobs, specs, sizes, dtype), cache.root)
+    check_room(bytes_needed(jobs, specs, sizes, dtype).total, cache.root)
 
 
 def _wanted(recipe: ExtractRecipe, faces: FaceCrops | None) -> Iterable[Wanted]:

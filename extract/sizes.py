@@ -51,22 +51,36 @@ def size_of(recording: Recording, cache: FeatureCache | None = None) -> Size | N
         return None
 
 
-def stream_bytes(spec: StreamSpec, frames: int, dtype: str) -> int:
+def _stream_bytes(spec: StreamSpec, frames: int, dtype: str) -> int:
     """Bytes of one recording of a stream in the cache."""
     return data_bytes((frames, spec.dim), dtype_of(dtype).itemsize) + frames + _META_BYTES
 
 
-def bytes_needed(jobs: Iterable[Job], specs: dict[str, StreamSpec], sizes: dict[str, Size], dtype: str) -> int:
-    """Bytes that jobs will add to the cache, and the most that one of them needs while it is worked on."""
-    total = scratch = 0
+@dataclass(frozen=True)
+class Room:
+    """Bytes that jobs will add to the cache, by stream, and the most that one of them needs while it is worked on."""
+
+    streams: dict[str, int]
+    scratch: int
+
+    @property
+    def total(self) -> int:
+        """What the disk must have free."""
+        return sum(self.streams.values()) + self.scratch
+
+
+def bytes_needed(jobs: Iterable[Job], specs: dict[str, StreamSpec], sizes: dict[str, Size], dtype: str) -> Room:
+    """The room that jobs will take. specs: of the streams, by the keys of the jobs."""
+    streams, scratch = dict.fromkeys(specs, 0), 0
     for job in jobs:
         size = sizes.get(job.recording.id)
         if size is None:
             continue
-        total += sum(stream_bytes(specs[k], size.frames, dtype) for k in job.keys)
+        for key in job.keys:
+            streams[key] += _stream_bytes(specs[key], size.frames, dtype)
         rows = sum(4 * specs[k].dim * size.frames for k in job.keys if specs[k].modality == "visual")
         scratch = max(scratch, rows + round(size.seconds * _SOUND_BYTES_S))
-    return total + scratch
+    return Room(streams, scratch)
 
 
 def free_bytes(folder: Path) -> int:

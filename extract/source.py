@@ -79,7 +79,8 @@ def changed_source(
     gone = None in (new.get("bytes", 0), new.get("count", 0)) or (stream.modality == "audio" and new["kind"] == "none")
     if old is None or old == new or gone:
         return None
-    cause = f"{stream.key} was made from {_named(old)}, and the corpus now has {_named(new)}"
+    was, now = _named(old), _named(new)
+    cause = f"{stream.key} was made from {was}, and the corpus now has {now if now != was else f'another {now}'}"
     hint = "give the new media a new id, or extract into a fresh cache (--cache)"
     if new["kind"] != "frames":
         hint += f", or remove {cache.folder(stream.key, recording.id)} to make it anew"

@@ -16,6 +16,7 @@ from cache.find import find_cache
 from cache.progress import progress
 from cache.recipe import build, merge
 from fuse.recipe import TrainRecipe, read_table
+from fuse.snapshot import Share
 from fuse.train import RunResult, prepare, run_train
 
 
@@ -65,6 +66,7 @@ class RowResult:
     """A row's numbers on the partition. raw, smoothed, per_recording: summaries of valence, arousal and mean.
 
     validation: summary of the raw mean CCC there, for choosing without looking at the partition reported.
+    data: what each seed's numbers rest on, by partition.
     """
 
     label: str
@@ -77,6 +79,7 @@ class RowResult:
     smoothed: dict[str, Summary]
     per_recording: dict[str, Summary]
     validation: Summary
+    data: list[dict[str, Share]]
     folders: list[str]
 
 
@@ -178,5 +181,6 @@ def _summarise(row: Row, runs: list[RunResult], partition: str) -> RowResult:
         smoothed=over_seeds("smoothed"),
         per_recording=over_seeds("per_recording"),
         validation=summary(r.evaluations["validation"].raw.mean for r in runs),
+        data=[r.data for r in runs],
         folders=[r.folder for r in runs],
     )

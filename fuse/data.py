@@ -13,10 +13,10 @@ import torch
 
 from cache.errors import CacheError
 from cache.reader import StreamReader
-from cache.records import Labels, StreamSpec
+from cache.records import Labels
 from cache.stats import Stats, stream_stats
-from cache.store import FeatureCache
 from fuse.batch import Batch
+from fuse.snapshot import Share, Snapshot
 from fuse.windows import Windows
 
 log = logging.getLogger("affuse")
@@ -24,13 +24,14 @@ log = logging.getLogger("affuse")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Some recordings of a cache, in order. labels holds only the annotated ones."""
+    """Some recordings of a cache, in order, of a partition's ``share``. labels holds only the annotated ones."""
 
     recordings: list[str]
     lengths: list[int]
     labels: dict[str, Labels]
     readers: dict[str, StreamReader]
     stats: dict[str, Stats]
+    share: Share
 
     def batch(self, windows: Windows, rows: npt.NDArray[np.int64], device: torch.device) -> Batch:
         """Gather the windows of those rows; see Batch for shapes."""
@@ -88,53 +89,51 @@ def _as_slice(frames: npt.NDArray[np.int64]) -> slice:
 
 
 def open_partition(
-    cache: FeatureCache,
-    streams: tuple[StreamSpec, ...],
-    protocol: str,
-    partition: str,
-    stats: dict[str, Stats] | None = None,
-    *,
-    skip_incomplete: bool = False,
+    snapshot: Snapshot, partition: str, stats: dict[str, Stats] | None = None, *, skip_incomplete: bool = False
 ) -> Corpus:
     """The recordings of a partition that have labelled frames; without ``stats`` it gives its own (training).
 
     Raises CacheError where there is none, or where one lacks a stream (left out with ``skip_incomplete``).
     """
-    split, annotated = cache.labels.partitions(protocol), set(cache.labels.recordings(protocol))
-    labels = {r: cache.labels.read(protocol, r) for r in split.members(partition) if r in annotated}
+    cache, protocol, members = snapshot.cache, snapshot.protocol, snapshot.split.members(partition)
+    annotated = set(cache.labels.recordings(protocol))
+    labels = {r: cache.labels.read(protocol, r) for r in members if r in annotated}
     labels = {r: label for r, label in labels.items() if label.labelled.any()}
-    readers = {s.name: cache.reader(s.key) for s in streams}
-    for recording in _incomplete(streams, readers, list(labels), skip_incomplete):
+    unlabelled, lacking = len(members) - len(labels), _incomplete(snapshot, list(labels), skip_incomplete)
+    for recording in lacking:
         del labels[recording]
     if not labels:
         raise CacheError(
-            f"partition {partition!r} of protocol {protocol!r} in {cache.root} has no labelled recording",
-            hint=f"its partitions are {sorted(set(split.of.values()))}; wanted train, validation and, for scores, test",
+            f"partition {partition!r} of protocol {protocol!r} in {cache.where} has no labelled recording"
+            + (" with all streams" if lacking else ""),
+            hint=f"its partitions are {sorted(set(snapshot.split.of.values()))}; "
+            "wanted train, validation and, for scores, test",
         )
-    stats = stats or {s.name: stream_stats(cache, s.key, sorted(labels)) for s in streams}
-    return Corpus(list(labels), [len(cache.timelines.read(r)) for r in labels], labels, readers, stats)
+    frames = sum(int(label.labelled.sum()) for label in labels.values())
+    share = Share(len(labels), len(members), unlabelled, len(lacking), frames)
+    if not share.whole:
+        log.warning("%s: numbers rest on %s", partition, share)
+    stats = stats or {s.name: stream_stats(cache, s.key, sorted(labels)) for s in snapshot.streams}
+    lengths = [len(cache.timelines.read(r)) for r in labels]
+    return Corpus(list(labels), lengths, labels, snapshot.readers, stats, share)
 
 
-def has_labels(cache: FeatureCache, protocol: str, partition: str) -> bool:
+def has_labels(snapshot: Snapshot, partition: str) -> bool:
     """Whether any recording of that partition has a label file; its values are not looked at."""
-    return bool(set(cache.labels.partitions(protocol).members(partition)) & set(cache.labels.recordings(protocol)))
+    return bool(set(snapshot.split.members(partition)) & set(snapshot.cache.labels.recordings(snapshot.protocol)))
 
 
-def _incomplete(
-    streams: tuple[StreamSpec, ...], readers: dict[str, StreamReader], recordings: list[str], skip: bool
-) -> set[str]:
+def _incomplete(snapshot: Snapshot, recordings: list[str], skip: bool) -> set[str]:
     """Recordings that lack a stream. Raises CacheError naming one, unless they may be skipped."""
     all_lacking: set[str] = set()
-    for spec in streams:
-        lacking = sorted(set(recordings) - set(readers[spec.name].folders))
+    for spec in snapshot.streams:
+        lacking = sorted(set(recordings) - set(snapshot.readers[spec.name].folders))
         if lacking and not skip:
             raise CacheError(
                 f"stream {spec.key} lacks {len(lacking)} of {len(recordings)} recordings, such as {lacking[0]!r}",
                 hint="extract again, which makes only what is missing, or leave them out: --set skip_incomplete=true",
             )
         all_lacking |= set(lacking)
-    if all_lacking:
-        log.warning("%d of %d recordings lack a stream and are left out", len(all_lacking), len(recordings))
     return all_lacking
 
 

@@ -10,12 +10,13 @@ from typing import Any, Literal
 from cache.errors import AffuseError, ConfigError, UsageError
 from cache.fingerprint import fingerprint
 from cache.recipe import build, find_recipe, merge, to_plain
-from cache.records import Modality, Partitions, StreamSpec
+from cache.records import Modality, StreamSpec
 from cache.registry import load_plugin, suggest
 from cache.store import FeatureCache
 from fuse.batch import HeadInputs
 from fuse.heads import HEADS, Head
 from fuse.heads._base import Protocol
+from fuse.snapshot import Snapshot
 
 log = logging.getLogger("affuse")
 SHIPPED = Path(__file__).parent / "recipes"
@@ -29,6 +30,7 @@ class TrainRecipe:
     tokens, hop: in tokens; stride, smooth: in frames. labels: name of the label protocol. options: of the head.
     permute_labels: the control that must score about 0, trained on labels shuffled across recordings.
     skip_incomplete: leave out recordings that lack a stream, and count them, instead of stopping.
+    resident: keep all features on the device; by default where they fit into half of a GPU's free memory.
     """
 
     head: str
@@ -55,6 +57,7 @@ class TrainRecipe:
     smooth: int = 25
     permute_labels: bool = False
     skip_incomplete: bool = False
+    resident: bool | None = None
 
 
 def read_table(recipe: Path | None) -> dict[str, Any]:
@@ -117,12 +120,14 @@ def make_head(recipe: TrainRecipe, protocol: Protocol, streams: tuple[StreamSpec
         raise ConfigError(f"head {recipe.head!r} cannot be built with {cfg}: {error}") from error
 
 
-def run_name(recipe: TrainRecipe, streams: tuple[StreamSpec, ...], split: Partitions) -> str:
+def run_name(recipe: TrainRecipe, snapshot: Snapshot) -> str:
     """``head-streams-hash-seed``: the same recipe, plugins, streams and recordings are the same folder."""
-    plain = {k: v for k, v in to_plain(recipe).items() if k not in ("cache", "runs", "seed", "device", "streams")}
+    elsewhere = ("cache", "runs", "seed", "device", "resident", "streams")
+    plain = {k: v for k, v in to_plain(recipe).items() if k not in elsewhere}
     plugins = [hashlib.sha256(p.expanduser().read_bytes()).hexdigest() for p in recipe.plugins]
-    digest = fingerprint([plain, plugins, [s.key for s in streams], split.of])[:6]
-    return f"{recipe.head}-{'+'.join(s.name for s in streams)}-{digest}-seed{recipe.seed}"
+    keys = [s.key for s in snapshot.streams]
+    digest = fingerprint([plain, plugins, keys, snapshot.split.of, snapshot.whole()])[:6]
+    return f"{recipe.head}-{'+'.join(snapshot.readers)}-{digest}-seed{recipe.seed}"
 
 
 def check(recipe: TrainRecipe, protocol: Protocol) -> None:

@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 
 from fuse.ablate import RowResult, Summary
+from fuse.snapshot import Share
 from fuse.train import RunResult
 
 
@@ -21,6 +22,9 @@ def ablation_table(rows: Sequence[RowResult], partition: str) -> Table:
     table.add_column("", no_wrap=True)
     for name in ("valence", "arousal", "mean", "smoothed", "params", "s/run"):
         table.add_column(name, justify="right", no_wrap=True)
+    data = [d for row in rows for d in row.data]
+    if len(dict.fromkeys(map(data_lines, ([d] for d in data)))) > 1 or not all(s.whole for s in data[0].values()):
+        table.caption, table.caption_justify = data_lines(data), "left"
     best = max((r.raw["mean"].mean for r in rows if not r.control), default=0.0)
     for row in rows:
         table.add_row(
@@ -42,11 +46,22 @@ def run_table(result: RunResult) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("partition", "scored", "valence", "arousal", "mean"):
         table.add_column(name, justify="right" if name in ("valence", "arousal", "mean") else "left")
+    table.caption, table.caption_justify = data_lines([result.data]), "left"
     for partition, e in result.evaluations.items():
         kinds = {"raw, all frames": e.raw, "smoothed": e.smoothed, "mean over recordings": e.per_recording}
         for kind, s in kinds.items():
             table.add_row(partition, kind, f"{s.valence:.3f}", f"{s.arousal:.3f}", f"{s.mean:.3f}")
     return table
+
+
+def data_lines(data: Sequence[dict[str, Share]]) -> str:
+    """What the numbers of some runs rest on, a line a partition; where runs rest on different data, that is said."""
+    lines = []
+    for partition in data[0]:
+        shares = list(dict.fromkeys(d[partition] for d in data))
+        frames = f"{shares[0].frames:,} labelled frames" if len(shares) == 1 else "NOT THE SAME FOR ALL ROWS"
+        lines.append(f"{partition}: {'; '.join(map(str, shares))}, {frames}")
+    return "\n".join(lines)
 
 
 def markdown(rows: Sequence[RowResult]) -> str:

@@ -23,7 +23,9 @@ from fuse.heads._base import Protocol
 from fuse.losses import LOSSES
 from fuse.predict import predict
 from fuse.recipe import TrainRecipe, check, make_head, protocol_of, run_name
+from fuse.resident import placed
 from fuse.runs import RunFolder
+from fuse.snapshot import Share, take_snapshot
 from fuse.streams import choose_streams
 from fuse.windows import Windows, make_windows
 
@@ -32,7 +34,10 @@ log = logging.getLogger("affuse")
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run measured. evaluations by partition: validation chose the epoch, test was scored once, after that."""
+    """What a run measured, and on how much. evaluations and data by partition.
+
+    Validation chose the epoch, test was scored once, after that.
+    """
 
     head: str
     streams: list[str]
@@ -41,6 +46,7 @@ class RunResult:
     epochs: int
     seconds: float
     evaluations: dict[str, Evaluation]
+    data: dict[str, Share]
     folder: str
 
 
@@ -64,29 +70,37 @@ def run_train(recipe: TrainRecipe, *, quiet: bool = False) -> RunResult:
     start = time.monotonic()
     protocol, cache, streams, head = prepare(recipe)
     device = torch_device(recipe.device)
-    opened = functools.partial(open_partition, cache, streams, recipe.labels, skip_incomplete=recipe.skip_incomplete)
+    snapshot = take_snapshot(cache, streams, recipe.labels)
+    opened = functools.partial(open_partition, snapshot, skip_incomplete=recipe.skip_incomplete)
     parts = {"train": opened("train")}
     parts["validation"] = opened("validation", parts["train"].stats)
     if recipe.permute_labels:
         parts = {p: permuted(corpus, recipe.seed) for p, corpus in parts.items()}
-    name = run_name(recipe, streams, cache.labels.partitions(recipe.labels))
+    parts = {p: placed(corpus, device, recipe.resident) for p, corpus in parts.items()}
+    name = run_name(recipe, snapshot)
     folder = RunFolder(recipe.runs / (cache.dataset or cache.root.name) / name)
     folder.start(dataclasses.replace(recipe, **dataclasses.asdict(protocol)), streams, recipe.plugins)
     head.to(device).start_at(mean_label(parts["train"]).to(device))
     history = fit(head, parts, recipe, protocol, quiet=quiet)
     folder.save_history(history)
     folder.save_weights(head.state_dict(), parts["train"].stats)
-    if has_labels(cache, recipe.labels, "test"):  # opened only now: nothing above could look at it
+    if has_labels(snapshot, "test"):  # opened only now: nothing above could look at it
         try:
-            parts["test"] = opened("test", parts["train"].stats)
+            parts["test"] = placed(opened("test", parts["train"].stats), device, recipe.resident)
         except CacheError as error:
             log.warning("test is not scored: %s", error)
     evaluations = {p: score(head, parts[p], recipe, protocol, cache, folder, p) for p in parts if p != "train"}
     parameters = sum(p.numel() for p in head.parameters())
-    seconds = round(time.monotonic() - start, 1)
-    names = [s.name for s in streams]
     result = RunResult(
-        recipe.head, names, recipe.seed, parameters, len(history), seconds, evaluations, str(folder.path)
+        head=recipe.head,
+        streams=[s.name for s in streams],
+        seed=recipe.seed,
+        parameters=parameters,
+        epochs=len(history),
+        seconds=round(time.monotonic() - start, 1),
+        evaluations=evaluations,
+        data={p: corpus.share for p, corpus in parts.items()},
+        folder=str(folder.path),
     )
     folder.save_metrics(to_plain(result))
     return result

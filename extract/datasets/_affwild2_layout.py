@@ -6,7 +6,6 @@ in one video: each has its own annotation and crops, and both share the media of
 there but whose crops are is a recording of crops alone.
 """
 
-import csv
 import fnmatch
 import os
 from collections import defaultdict
@@ -18,6 +17,7 @@ from cache.errors import DataError, MissingData
 from cache.records import Annotation, Partitions, Recording
 from extract.datasets._base import Dataset
 from extract.datasets._labels import read_labels
+from extract.datasets._tables import read_table
 from extract.transcripts import find_transcript
 
 _FOLDERS = {"Train_Set": "train", "Validation_Set": "validation", "Test_Set": "test"}
@@ -131,8 +131,14 @@ class Affwild2Layout(Dataset):
         path = self.root / "subjects.csv"
         if not path.is_file():
             return {}
-        with open(path, newline="", encoding="utf-8") as file:
-            return {row["recording"]: row["subject"] for row in csv.DictReader(file)}
+        table = read_table(path)
+        if not {"recording", "subject"} <= set(table.columns):
+            raise DataError(
+                f"{path} has the columns {', '.join(table.columns)}; wanted recording, subject",
+                hint="name them so in its header",
+            )
+        at = [table.columns.index(c) for c in ("recording", "subject")]
+        return {cells[at[0]]: cells[at[1]] for _, cells in table.rows}
 
     def annotation(self, recording: Recording) -> Annotation | None:
         """Its rows, one a video frame; None for trials whose labels are not released."""

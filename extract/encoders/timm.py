@@ -53,8 +53,8 @@ class Timm(FrameEncoder):
 
     @cached_property
     def dim(self) -> int:
-        """Width of the model's pooled features, as timm says; imports timm."""
-        return int((bare(self.cfg.model, 0) if self.net is None else self.net).head_hidden_size)
+        """Width of the model's pooled features, see ``width``; imports timm."""
+        return width(self.cfg.model)
 
     def find(self) -> Found:
         """The weights. Raises UnknownName for a model that timm has not, WeightsNotFound, UsageError without a tag."""
@@ -87,7 +87,7 @@ class Timm(FrameEncoder):
         """timm's model without its classifier."""
         import timm
 
-        check_known(self.cfg.model)
+        width(self.cfg.model)  # raises for what gives no rows, before memory is taken
         net = timm.create_model(self.cfg.model, pretrained=False, num_classes=0)
         config = read_json(found.files[CONFIG]) if CONFIG in found.files else {}
         name = self.cfg.model.partition(".")[0]
@@ -124,6 +124,23 @@ def bare(model: str, classes: int | None) -> Any:
     check_known(model)
     with torch.device("meta"):
         return timm.create_model(model, pretrained=False, num_classes=classes)
+
+
+def width(model: str) -> int:
+    """D of the rows f32[B,D] that a model gives without its classifier; what it says of itself may be another number.
+
+    Raises UnknownName, and DataError for a model that gives tokens or feature maps instead of a row a picture.
+    """
+    import torch
+
+    net = bare(model, 0).eval()
+    rows = net(torch.empty(1, *net.pretrained_cfg["input_size"], device="meta"))
+    shape = list(getattr(rows, "shape", ()))
+    if len(shape) != 2:
+        given = " x ".join(map(str, shape[1:])) if shape else f"a {type(rows).__name__}"
+        told = f"timm:{model} gives {given} a picture, wanted one row of features"
+        raise DataError(told, hint="take a model that pools its features")
+    return int(shape[1])
 
 
 def pretrained(model: str) -> list[str]:

@@ -169,3 +169,29 @@ def test_pitfall_5_frames_nudged_apart_by_a_microsecond_keep_their_rows():
     out = align(Track(spans, np.arange(4, dtype=np.float32)[:, None]), timeline)
     assert out.present.all()
     assert out.values[:, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_a_frame_on_the_last_row_before_a_hole_is_labelled_however_its_time_is_rounded():
+    """Times as a text file has them, as frames have them, and as they are after a delay of whole frames."""
+    frames = np.arange(200)
+    timeline = Timeline(frames / 25, 8.0)
+    ticks = Timeline(frames * 3600 / 90_000, 8.0)
+    read = np.array([float(f"{0.04 * i:.2f}") for i in frames])
+    computed = np.array([0.04 * i for i in frames])
+    for last in range(60, 199):
+        va = np.full((200, 2), 0.5)
+        va[last + 1 :] = np.nan
+        for clock, times in ((timeline, read), (timeline, computed), (ticks, read), (ticks, computed)):
+            assert align_labels(Annotation(va, times), clock).labelled.sum() == last + 1
+        for delay in (0.32, 1.0, 2.0):
+            moved = align_labels(Annotation(va, None, delay=delay), timeline)
+            assert moved.labelled.sum() == last + 1 - round(delay * 25)
+
+
+def test_a_row_that_touches_a_frame_by_rounding_alone_is_not_of_it():
+    timeline = Timeline(np.array([0.0, 0.1, 0.2]), 0.3)
+    a_hair = 1e-12
+    spans = np.array([[0.0, 0.1 + a_hair], [0.2 - a_hair, 0.3]])
+    out = align(Track(spans, np.array([[1.0], [3.0]], np.float32)), timeline)
+    assert out.present.tolist() == [True, False, True]
+    assert out.values[:, 0].tolist() == [1.0, 0.0, 3.0]

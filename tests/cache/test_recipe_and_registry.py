@@ -73,11 +73,31 @@ def test_a_name_clash_is_an_error():
         things.register("a")(Outer)
 
 
+PLUGIN = "from fuse.heads import HEADS, Head\n\n@HEADS.register({!r})\nclass Mine(Head):\n    pass\n"
+
+
+@pytest.mark.parametrize("name", ["maven", "cross-attention", "ca"])
+def test_a_plugin_cannot_take_the_name_of_what_is_there_imported_or_not(tmp_path, name, monkeypatch):
+    from fuse.heads import HEADS
+
+    monkeypatch.setattr(HEADS, "_classes", {})
+    (tmp_path / "taker.py").write_text(PLUGIN.format(name))
+    for _ in range(2):
+        with pytest.raises(DataError, match=f"head '{name}' is one of fuse.heads; choose another name"):
+            load_plugin(tmp_path / "taker.py")
+    assert HEADS._classes == {}
+
+
+def test_a_plugin_that_failed_fails_again(tmp_path):
+    (tmp_path / "halves.py").write_text("from cache.errors import DataError\nraise DataError('not today')\n")
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"^not today$"):
+            load_plugin(tmp_path / "halves.py")
+
+
 def test_a_plugin_registers_and_a_missing_one_is_named(tmp_path):
     plugin = tmp_path / "my_head.py"
-    plugin.write_text(
-        "from fuse.heads import HEADS, Head\n\n@HEADS.register('my-test-head')\nclass Mine(Head):\n    pass\n"
-    )
+    plugin.write_text(PLUGIN.format("my-test-head"))
     load_plugin(plugin)
     from fuse.heads import HEADS
 

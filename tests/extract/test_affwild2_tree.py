@@ -213,6 +213,15 @@ def test_two_editions_or_a_trial_in_two_sets_are_refused(small):
         corpus(small)
 
 
+def test_subjects_by_their_columns(small):
+    path = small / "subjects.csv"
+    path.write_text("Subject; Recording\nanna; a\nben; b\n", encoding="utf-8-sig")
+    assert corpus(small).partitions().subjects == {"a": "anna", "b": "ben"}
+    path.write_text("id,person\na,anna\n")
+    with pytest.raises(DataError, match=r"subjects\.csv has the columns id, person; wanted recording, subject"):
+        corpus(small).recordings()
+
+
 def test_an_empty_line_among_the_rows_of_frames_is_refused(small):
     path = small / "VA_Set" / "Train_Set" / "a.txt"
     path.write_text("valence,arousal\n" + "0.1,0.2\n" * 3 + "\n" + "0.1,0.2\n" * 16)

@@ -11,6 +11,7 @@ from tokenizers import AddedToken, pre_tokenizers
 
 from cache.errors import ConfigError, DataError, UsageError, WeightsNotFound
 from cache.store import FeatureCache
+from cache.verify import verify
 from extract.asr import RATE, Recogniser, windows
 from extract.blocks import Waveform
 from extract.heard import heard
@@ -393,6 +394,30 @@ def test_words_that_are_half_written_or_of_other_sound_are_heard_again(whisper, 
         run(root, cache, whisper, text=[f"x{n}=roberta@layer={n}"])
         assert path.read_bytes() == whole
     assert loads.count("hear") == 3
+
+
+def test_damaged_words_are_named_and_heard_again(whisper, media, manifest, tmp_path, loads):
+    video = media(tmp_path / "a.mkv", np.arange(50) / 25, sound=noise(2), rate=RATE)
+    root, cache = manifest(a={"video": video}, b={"video": video}), tmp_path / "cache"
+    run(root, cache, whisper)
+    whole = [path.read_bytes() for path in kept(cache)]
+    damaged = bytearray(whole[0])
+    damaged[damaged.index(b"segments") + 30] ^= 1
+    kept(cache)[0].write_bytes(damaged)
+    [damage] = verify(cache).damages
+    assert damage.part == str(kept(cache)[0].relative_to(cache))
+    assert damage.recording == "a"
+    (cache / "damaged.csv").write_text(
+        "part,recording,cause\n../transcripts/w/a.json,a,lie\n" + f"{damage.part},a,true\n"
+    )
+    outside = tmp_path / "transcripts" / "w" / "a.json"
+    outside.parent.mkdir(parents=True)
+    outside.write_text("{}")
+    shutil.rmtree(cache / "features" / FeatureCache(cache).resolve("roberta").key / "a")
+    run(root, cache, whisper)
+    assert [path.read_bytes() for path in kept(cache)] == whole
+    assert outside.exists()
+    assert verify(cache, deep=True).damages == []
 
 
 def test_a_users_transcript_wins(whisper, media, manifest, tmp_path, loads):

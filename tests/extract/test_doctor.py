@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_a_healthy_recording_has_no_finding(doctor, film, tmp_path):
     assert doctor(a=well(film(), tmp_path)) == {}
 
 
-@pytest.mark.parametrize(("rows", "severity"), [(74, "note"), (76, "note"), (78, "fault"), (70, "fault")])
+@pytest.mark.parametrize(("rows", "severity"), [(73, "note"), (74, "note"), (77, "note"), (78, "fault"), (72, "fault")])
 def test_pitfall_9_label_rows_against_decoded_frames(doctor, film, tmp_path, rows, severity):
     found = only(doctor(a=well(film(), tmp_path, rows)), severity, "label-rows")
     assert found.detail.startswith(f"{rows} label rows for 75 frames")
@@ -106,6 +107,34 @@ def test_crops_that_cannot_be_read(doctor, film, tmp_path):
     (folder / "00009.jpg").write_bytes((folder / "00008.jpg").read_bytes()[:900])
     found = only(doctor(a=row), "fault", "crops")
     assert "00007.jpg cannot be read" in found.detail
+    assert found.detail.endswith("(and 1 more)")
+
+
+def _chunk(data, name, number):
+    """Where the number-th chunk of that name begins in a PNG."""
+    at = -1
+    for _ in range(number):
+        at = data.index(name, at + 1)
+    return at
+
+
+def test_a_crop_damaged_so_that_pil_raises_no_oserror_is_a_finding(doctor, film, tmp_path):
+    folder, noise = tmp_path / "crops", np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+    folder.mkdir()
+    for n in range(1, 76):
+        Image.new("L", (4, 4)).save(folder / f"{n:05d}.png")
+    named, huge = folder / "00007.png", folder / "00008.png"
+    Image.fromarray(noise).save(named)
+    data = bytearray(named.read_bytes())
+    data[_chunk(data, b"IDAT", 2)] = 0x0E  # SyntaxError
+    named.write_bytes(data)
+    data = bytearray(huge.read_bytes())
+    size = _chunk(data, b"IHDR", 1)
+    data[size + 4 : size + 12] = (100_000).to_bytes(4, "big") * 2  # DecompressionBombError
+    data[size + 17 : size + 21] = zlib.crc32(data[size : size + 17]).to_bytes(4, "big")
+    huge.write_bytes(data)
+    found = only(doctor(a={**well(film(), tmp_path), "crops": folder}), "fault", "crops")
+    assert "00007.png cannot be read: broken PNG file" in found.detail
     assert found.detail.endswith("(and 1 more)")
 
 

@@ -1,13 +1,16 @@
 """An encoder fitted to labels: examples at the right times, test labels never read, weights that extraction takes."""
 
 import json
+import shlex
 import shutil
 
+import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from cache.errors import ConfigError, DataError, UsageError
+from cache.errors import CacheError, ConfigError, DataError, UsageError
 from cache.store import FeatureCache
 from extract.datasets import open_dataset
 from extract.datasets.manifest import Manifest
@@ -16,6 +19,7 @@ from extract.finetune import run_train_encoder
 from extract.finetune_recipe import make_encoder, train_encoder_recipe
 from extract.recipe import extract_recipe
 from extract.run import run_extract
+from extract.spool import Spool
 from fuse.losses import ccc
 from fuse.metrics import ccc_va
 
@@ -123,14 +127,15 @@ def test_the_same_seed_gives_the_same_bits_and_the_folder_says_what_was_done(cor
 
 
 def test_pitfall_28_test_labels_are_never_read(corpus, tmp_path, monkeypatch):
-    annotation = Manifest.annotation
+    annotation, read = Manifest.annotation, set()
 
     def guarded(self, recording):
-        assert recording.id != "r5", "the test partition was read"
+        read.add(recording.id)
         return annotation(self, recording)
 
     monkeypatch.setattr(Manifest, "annotation", guarded)
     assert fit(corpus, tmp_path, "resnet18", epochs=1, every=20).epoch == 1
+    assert read == {"r0", "r1", "r2", "r3", "r4"}
 
 
 def test_examples_are_at_the_labelled_frames_of_the_containers_clock(media, manifest, tmp_path):
@@ -166,6 +171,154 @@ def test_a_spectrogram_is_that_of_the_row_that_holds_at_the_label(corpus, tmp_pa
         rows = encoder.embed(torch.from_numpy(examples.inputs[:])).numpy()
     np.testing.assert_allclose(rows, stored[::7], atol=1e-3)
     examples.close()
+
+
+def collected(root, tmp_path, partition="train", encoder="spectrogram", fps=None):
+    given = {"encoder": encoder, "dataset": "manifest", "root": root, "options": MICRO}
+    made = make_encoder(train_encoder_recipe(given))
+    made.load(torch.device("cpu"))
+    return collect(open_dataset("manifest", root, {}), partition, made, Sampling(1, fps, tmp_path), quiet=True)
+
+
+def test_what_is_left_out_is_told_in_a_line_and_the_rest_is_trained_on(corpus, tmp_path, caplog, monkeypatch):
+    """One that is no media, two without labels, one whose reader fails in a way that nobody thought of."""
+    (tmp_path / "bad.mkv").write_text("no media")
+    rows = [line.split(",") for line in corpus.read_text().splitlines()]
+    named = {row[0]: row for row in rows}
+    named["r0"][1] = str(tmp_path / "bad.mkv")
+    labels = rows[0].index("labels")
+    extra = [[f"s{i}", *named["r1"][1:labels], "", *named["r1"][labels + 1 :]] for i in (1, 2)]
+    corpus.write_text("".join(",".join(r) + "\n" for r in [*rows, *extra]))
+    annotation = Manifest.annotation
+
+    def failing(self, recording):
+        if recording.id == "r2":
+            raise RuntimeError("a bug in a corpus of one's own")
+        return annotation(self, recording)
+
+    monkeypatch.setattr(Manifest, "annotation", failing)
+    made = fit(corpus, tmp_path, "spectrogram", epochs=1, every=10)
+    assert made.examples == {"train": 40, "validation": 20}
+    assert made.left_out == {"train": ["r0", "r2", "s1", "s2"], "validation": []}
+    told = [m for m in caplog.messages if "left out" in m]
+    assert len(told) == 3
+    assert "train: 1 left out, r0: " in told[0]
+    assert "bad.mkv cannot be opened as media" in told[0]
+    assert "1 left out, r2: RuntimeError: a bug in a corpus of one's own; python cli.py doctor says" in told[1]
+    assert "train: 2 left out, s1, s2: no labels" in told[2]
+    assert json.loads((tmp_path / "out").glob("*/metrics.json").__next__().read_text())["left_out"]["train"]
+
+
+def test_a_full_disk_ends_a_training(corpus, tmp_path, monkeypatch):
+    def full(self, rows):
+        raise CacheError("cannot write: the disk is full")
+
+    monkeypatch.setattr(Spool, "append", full)
+    with pytest.raises(CacheError, match="the disk is full"):
+        fit(corpus, tmp_path, "resnet18", epochs=1)
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "spectrogram"])
+@pytest.mark.parametrize("timed", [False, True])
+def test_labels_of_a_part_and_labels_past_the_end_are_used_where_there_are_media(
+    media, manifest, tmp_path, encoder, timed
+):
+    pts, loud = np.arange(100) / 25, np.full(4 * RATE, 0.1, np.float32)
+    film = media(tmp_path / "a.mkv", pts, sound=loud)
+    rows = {}
+    for name, labelled in {"part": range(40), "over": range(400)}.items():
+        time = ["time,"] + [f"{i / 25:.2f}," for i in labelled] if timed else [""] * (1 + len(labelled))
+        va = ["valence,arousal", *(f"{i / 400:.4f},0" for i in labelled)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(map("".join, zip(time, va, strict=True))) + "\n")
+        rows[name] = {"video": film, "labels": tmp_path / f"{name}.csv", "partition": "train"}
+    examples = collected(manifest(**rows), tmp_path, encoder=encoder)
+    assert not examples.left_out
+    wanted = np.r_[np.arange(100), np.arange(40)] / 400  # in order of names: over, part
+    np.testing.assert_allclose(examples.va[:, 0], wanted, atol=1e-4)
+    assert len(examples.inputs) == len(wanted)
+    examples.close()
+
+
+def test_sound_that_ends_early_is_used_as_far_as_it_goes(media, manifest, tmp_path):
+    film = media(tmp_path / "a.mkv", np.arange(100) / 25, sound=np.full(RATE, 0.1, np.float32))
+    (tmp_path / "a.csv").write_text("valence,arousal\n" + "".join(f"{i / 100},0\n" for i in range(100)))
+    examples = collected(manifest(a={"video": film, "labels": tmp_path / "a.csv", "partition": "train"}), tmp_path)
+    assert 25 <= len(examples) <= 28  # AAC pads its last block
+    np.testing.assert_allclose(examples.va[:, 0], np.arange(len(examples)) / 100, atol=1e-6)
+    examples.close()
+
+
+def test_a_damaged_crop_ends_its_recording_and_says_how_much_of_it_is_used(manifest, tmp_path, caplog):
+    (tmp_path / "crops").mkdir()
+    for i in range(100):
+        Image.new("RGB", (8, 8), (i, i, i)).save(tmp_path / "crops" / f"{i + 1:05d}.png")
+    (tmp_path / "crops" / "00090.png").write_bytes(b"no picture")
+    (tmp_path / "a.csv").write_text("valence,arousal\n" + "0,0\n" * 100)
+    root = manifest(a={"crops": tmp_path / "crops", "labels": tmp_path / "a.csv", "partition": "train"})
+    examples = collected(root, tmp_path, encoder="resnet18", fps=25.0)
+    assert (len(examples), len(examples.inputs), examples.left_out) == (64, 64, [])
+    assert "train: of a only the first 64 examples are used: face crop" in caplog.messages[-1]
+    examples.close()
+
+
+@pytest.mark.parametrize("fps", [None, 10.0])
+def test_a_corpus_of_sound_alone_trains_on_the_frames_that_extraction_lays_over_it(media, tmp_path, fps, corpus):
+    """The same rows of sound and labels as the stream in the cache, and through a whole training."""
+    for path in tmp_path.glob("r*.mkv"):
+        with av.open(str(path)) as film, av.open(str(path.with_suffix(".wav")), "w") as out:
+            wave = out.add_stream("pcm_s16le", rate=RATE, layout="mono")
+            for frame in film.decode(audio=0):
+                frame.pts = None
+                out.mux(wave.encode(frame))
+            out.mux(wave.encode(None))
+    lines = corpus.read_text().splitlines()
+    header = lines[0].replace("video,audio", "audio,video")
+    corpus.write_text("\n".join([header, *(line.replace(".mkv", ".wav") for line in lines[1:])]) + "\n")
+    given = {"dataset": "manifest", "root": corpus, "cache": tmp_path / "cache", "visual": [], "text": [], "fps": fps}
+    given |= {"audio": ["spectrogram"], "spectrogram": {**MICRO, "weights": "random:0"}, "dtype": "float32"}
+    (key,) = run_extract(extract_recipe(given), quiet=True).streams
+    cache = FeatureCache(tmp_path / "cache")
+    stored, labels = cache.read(key, "r4").values, cache.labels.read("va", "r4")
+    encoder = make_encoder(
+        train_encoder_recipe({"encoder": "spectrogram", "dataset": "manifest", "root": corpus, "options": MICRO})
+    )
+    encoder.load(torch.device("cpu"))
+    sampling = Sampling(1, fps, tmp_path)
+    examples = collect(open_dataset("manifest", corpus, {}), "validation", encoder, sampling, quiet=True)
+    np.testing.assert_allclose(examples.va, labels.va[labels.labelled], atol=1e-6)
+    with torch.inference_mode():
+        rows = encoder.embed(torch.from_numpy(examples.inputs[:])).numpy()
+    if fps is None:  # a row is a frame
+        np.testing.assert_allclose(rows[:-2], stored[labels.labelled][:-2], atol=1e-3)
+    examples.close()
+    made = fit(corpus, tmp_path, "spectrogram", epochs=1, every=10, fps=fps)
+    assert not any(made.left_out.values())
+    assert made.examples["train"] == 4 * made.examples["validation"]
+
+
+def test_pictures_of_sound_alone_are_left_out(media, manifest, tmp_path, caplog):
+    (tmp_path / "a.csv").write_text("valence,arousal\n" + "0,0\n" * 25)
+    path = media(tmp_path / "a.mkv", [0.0], sound=np.full(RATE, 0.1, np.float32))
+    root = manifest(a={"audio": path, "labels": tmp_path / "a.csv", "partition": "train"})
+    with pytest.raises(DataError, match="no labelled frame with visual data in partition 'train'"):
+        collected(root, tmp_path, encoder="resnet18")
+    assert "train: 1 left out, a: no visual data at its labelled frames" in caplog.messages[-1]
+
+
+def test_a_rate_that_no_frames_have_is_refused(corpus, tmp_path):
+    with pytest.raises(ConfigError, match=r"fps is 0; wanted frames a second, above 0 and up to 1000"):
+        fit(corpus, tmp_path, "spectrogram", fps=0.0)
+
+
+def test_extraction_takes_trained_weights_as_it_is_told_to_and_refuses_them_otherwise(corpus, tmp_path):
+    made = fit(corpus, tmp_path, "spectrogram", epochs=1, every=20, options={**MICRO, "window_s": 0.3})
+    flag, asked = shlex.split(made.use)
+    given = {"dataset": "manifest", "root": corpus, "visual": [], "text": [], "device": "cpu"}
+    told = {**given, "cache": tmp_path / "told", flag.removeprefix("--"): [asked]}
+    assert run_extract(extract_recipe(told), quiet=True).made == 6
+    other = {**given, "cache": tmp_path / "other", "audio": ["spectrogram"]}
+    with pytest.raises(DataError, match=r"were trained with window_s = 0\.3, not 1\.07; extract with"):
+        run_extract(extract_recipe({**other, "spectrogram": {**MICRO, "weights": made.folder}}), quiet=True)
 
 
 def test_what_cannot_be_trained_says_what_can(corpus, tmp_path):

@@ -1,18 +1,25 @@
 """What a run would cost, before it runs; and that a run does not begin where the disk will not hold it."""
 
+import contextlib
 import shutil
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cache.errors import CacheError
 from cache.store import FeatureCache
+from extract import crops
+from extract import media as films
+from extract import sound as sounds
 from extract.forecast import plan_table, run_plan
 from extract.recipe import extract_recipe
 from extract.run import run_extract
 
 CFR = np.arange(300) / 25
+VISUAL_ALONE = {"visual": ["brightness"], "audio": [], "text": []}
 
 
 @pytest.fixture
@@ -39,7 +46,7 @@ def test_a_plan_shows_hours_room_and_memory_of_every_precision_and_writes_nothin
     assert rows[4] == ("length", "", True)
     assert all(c.memory_mb > 50 and c.hours >= 0 and c.recordings == 3 for c in plan.streams)
     assert plan.streams[0].hours > 0
-    assert plan.hours == pytest.approx(sum(c.hours for c in plan.streams if c.chosen), abs=1e-3)
+    assert plan.hours == pytest.approx(plan.reading_hours + sum(c.hours for c in plan.streams if c.chosen), abs=1e-5)
     assert "600 frames" in str(plan_table(plan).title)
 
 
@@ -65,3 +72,73 @@ def test_a_disk_that_will_not_hold_it_stops_the_run_before_it_begins(light_encod
     cache = FeatureCache(recipe.cache)
     assert [cache.recordings(k) for k in cache.stream_keys()] == [[], [], []]
     assert light_encoders["length"].pushed == 2  # by the plan's probe, not by the run
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time passes only as work is done: seconds by kind of work, and a function that has a function take so long."""
+    now = SimpleNamespace(s=0.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: now.s)
+
+    def slow(where, name, seconds):
+        real = getattr(where, name)
+
+        def taking(*given, **more):
+            now.s += seconds(*given) if callable(seconds) else seconds
+            return real(*given, **more)
+
+        monkeypatch.setattr(where, name, taking)
+
+    return slow
+
+
+def planned(root, cache, **streams):
+    given = {"dataset": "manifest", "root": root, "cache": cache, "visual": [], "audio": [], "text": [], **streams}
+    return run_plan(extract_recipe(given), quiet=True)
+
+
+def test_decoding_is_counted_once_a_recording_whatever_streams_share_it(
+    light_encoders, clock, media, manifest, tmp_path
+):
+    sound = np.zeros(12 * 16_000, np.float32)
+    films_of = {n: {"video": media(tmp_path / f"{n}.mkv", CFR, sound=sound)} for n in "ab"}
+    root, cache = manifest(**films_of), tmp_path / "cache"
+    clock(films, "upright", 3.0)  # a picture
+    clock(films.VideoFile, "_note_time", 0.5)  # a frame, picture or not
+    clock(sounds, "_mono", lambda frame: 2.0 * frame.samples / frame.sample_rate)
+    clock(light_encoders["brightness"], "row", lambda self, values, spans: 0.25 * len(spans))
+    frames, seconds = 600, 24.0
+    two = planned(root, cache, visual=["brightness", "again=brightness"])
+    assert two.reading_hours * 3600 == pytest.approx(3.5 * frames, rel=0.01)
+    assert [c.hours * 3600 for c in two.streams] == [pytest.approx(0.25 * frames, rel=0.02)] * 2
+    assert two.hours == pytest.approx(two.reading_hours + sum(c.hours for c in two.streams))
+    heard = planned(root, cache, audio=["loudness"])
+    assert heard.reading_hours * 3600 == pytest.approx(0.5 * frames + 2.0 * seconds, rel=0.02)
+    assert "(reading media)" in plan_table(heard).columns[0]._cells
+    run_extract(extract_recipe({"dataset": "manifest", "root": root, "cache": cache, **VISUAL_ALONE}), quiet=True)
+    assert planned(root, cache, visual=["brightness"]).reading_hours == 0.0
+    timed = planned(root, cache, visual=["brightness"], audio=["loudness"])
+    assert timed.reading_hours * 3600 == pytest.approx(2.0 * seconds, rel=0.02)
+
+
+def test_crops_and_sound_alone_are_read_as_the_run_will(light_encoders, clock, media, manifest, tmp_path):
+    folder, sound = tmp_path / "crops", np.zeros(4 * 16_000, np.float32)
+    folder.mkdir()
+    for i in range(50):
+        Image.new("RGB", (8, 8)).save(folder / f"{i + 1:05d}.png")
+    heard = media(tmp_path / "b.mkv", [0.0], sound=sound)
+    clock(crops, "read_crop", 4.0)
+    clock(sounds, "_mono", lambda frame: 2.0 * frame.samples / frame.sample_rate)
+    root = manifest(a={"crops": folder}, b={"audio": heard})
+    plan = planned(root, tmp_path / "cache", visual=["brightness"], audio=["loudness"], fps=25.0)
+    twice = 2 * 2.0 * 4  # for its frame times, and for its encoder
+    assert plan.reading_hours * 3600 == pytest.approx(4.0 * 50 + twice, rel=0.02)
+
+
+def test_the_plan_and_the_run_ask_for_the_same_room(light_encoders, recipe, monkeypatch):
+    needed = round(run_plan(recipe, quiet=True).gigabytes * 1e9)
+    for free, enough in ((needed - 100_000, False), (needed + 100_000, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
+        assert run_plan(recipe, quiet=True).fits is enough
+        with contextlib.nullcontext() if enough else pytest.raises(CacheError, match="will need"):
+            run_extract(recipe, quiet=True)

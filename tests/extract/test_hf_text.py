@@ -42,6 +42,8 @@ FAMILIES = {
         "bytes",
     ),
     "albert": ("AlbertForMaskedLM", {"embedding_size": 16, "max_position_embeddings": 128}, "pieces"),
+    "megatron-bert": ("MegatronBertForMaskedLM", {"max_position_embeddings": 128}, "words"),
+    "xlm-roberta-xl": ("XLMRobertaXLForMaskedLM", {}, "pieces"),
     "mpnet": ("MPNetForMaskedLM", {}, "words"),
 }
 FIRST, LAST = "<s>", "</s>"
@@ -128,6 +130,16 @@ def test_published_format_equals_transformers_own_model(name, tmp_path):
     middle = encoder(tmp_path, layer=2)
     np.testing.assert_allclose(middle.push(units(SAID)).values, wanted[:, 32:64], atol=1e-4, rtol=1e-4)
     assert middle.weights_hash == made.weights_hash
+
+
+@pytest.mark.parametrize(("name", "left"), [("bert", 1), ("roberta", 1), ("megatron-bert", 3), ("xlm-roberta-xl", 3)])
+def test_layers_above_the_wanted_are_dropped_only_where_nothing_comes_after_them(name, left, tmp_path):
+    """A norm behind the layers would change the state that the last one left gives."""
+    model = publish(tmp_path, name)
+    made = encoder(tmp_path, layer=1)
+    assert len(made.net.encoder.layer) == left
+    wanted = by_hand(model, tmp_path, SAID, 1)
+    np.testing.assert_allclose(made.push(units(SAID)).values, wanted, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["words", "pieces", "bytes"])

@@ -110,6 +110,7 @@ def test_commas_between_layers_part_no_names():
         "spectrogram",
         "a=hubert@layers=-1, -2",
     ]
+    assert cli._split(["hubert@layers=6,9@normalize=false,swin"]) == ["hubert@layers=6,9@normalize=false", "swin"]
     assert cli._split(["r3d,i3d", "9a"]) == ["r3d", "i3d", "9a"]
     assert cli._split(None) is None
 

@@ -38,11 +38,12 @@ class Redness(Encoder):
 
 
 @pytest.fixture
-def plugins(monkeypatch):
-    """What plugins register is forgotten after the test."""
-    for registry in (DATASETS, ENCODERS):
-        monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+def plugins():
+    """What plugins register is forgotten after the test; what is built in and was imported meanwhile is not."""
     yield
+    for registry in (DATASETS, ENCODERS):
+        for name in [n for n, c in registry._classes.items() if c.__module__.startswith("affuse_plugin_")]:
+            del registry._classes[name]
     for name in [m for m in sys.modules if m.startswith("affuse_plugin_")]:
         del sys.modules[name]
 
@@ -94,6 +95,21 @@ def test_the_readmes_corpus_goes_through_doctor_extract_and_index(lectures, tmp_
 def test_the_readme_shows_this_very_file():
     readme = Path(cli.__file__).with_name("README.md").read_text(encoding="utf-8")
     assert EXAMPLE.read_text(encoding="utf-8") in readme
+
+
+def test_an_encoder_is_trained_on_a_corpus_of_ones_own(lectures, tmp_path, plugins):
+    corpus = ["--plugin", EXAMPLE, "--dataset", "lectures", "--root", lectures, "--json"]
+    settings = ["--set", "options.size=micro", "--set", f"out={tmp_path / 'out'}", "--epochs", "1", "--fps"]
+    trained = command("train-encoder", "--encoder", "resnet18", *corpus, *settings, 30, "--quiet")
+    assert trained.exit_code == 0, trained.output
+    made = json.loads(trained.stdout)
+    assert made["examples"] == {"train": 10, "validation": 10}
+    assert made["use"].endswith(f" --plugin {EXAMPLE}")
+    recipe = json.loads((Path(made["folder"]) / "recipe.json").read_text())
+    assert (recipe["fps"], recipe["plugins"]) == (30.0, [str(EXAMPLE)])
+    refused = command("train-encoder", "--encoder", "resnet18", *corpus, *settings, 0)
+    assert refused.exit_code == 2
+    assert "fps is 0; wanted frames a second" in refused.stderr
 
 
 def test_an_encoder_of_ones_own(lectures, tmp_path, plugins, monkeypatch):

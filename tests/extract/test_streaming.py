@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import threading
 import time
 import tracemalloc
@@ -97,6 +98,30 @@ def test_a_spool_on_a_full_disk_says_so(tmp_path, monkeypatch):
     spool = Spool(tmp_path)
     with pytest.raises(CacheError, match="No space left"):
         spool.append(np.zeros(10, np.float32))
+    spool.close()
+
+
+@pytest.mark.parametrize(
+    ("row", "wrong"), [((2,), (3, 4)), ((2,), (3, 1)), ((2,), (3,)), ((), (3, 2)), ((1, 4), (3, 4))]
+)
+def test_rows_of_another_shape_are_refused_and_nothing_of_them_is_kept(tmp_path, row, wrong):
+    spool = Spool(tmp_path, row)
+    spool.append(np.ones((5, *row), np.float32))
+    with pytest.raises(DataError) as caught:
+        spool.append(np.zeros(wrong, np.float32))
+    assert str(caught.value) == f"rows of shape {wrong[1:]}; wanted {row}"
+    spool.append(np.ones((1, *row), np.float32))
+    assert np.array_equal(spool[:], np.ones((6, *row), np.float32))
+    spool.close()
+
+
+def test_a_spool_that_was_cut_off_is_an_error_and_not_an_endless_wait(tmp_path):
+    spool = Spool(tmp_path, (2,))
+    spool.append(np.ones((10, 2), np.float32))
+    os.ftruncate(spool._file.fileno(), 60)  # of 80 bytes
+    assert spool[:7].shape == (7, 2)
+    with pytest.raises(EOFError, match="row 5 to 10 of 10 are not in their spool"):
+        spool[5:]
     spool.close()
 
 
@@ -196,3 +221,14 @@ def test_what_takes_longer_than_its_deadline_is_given_up():
     assert list(within([1, 2], time.monotonic() + 60, "a")) == [1, 2]
     with pytest.raises(DataError, match="a was given up: its deadline has passed"):
         list(within([1, 2], time.monotonic() - 1, "a"))
+
+
+def test_sound_that_takes_longer_than_its_deadline_is_given_up(media, tmp_path):
+    path = media(tmp_path / "a.mkv", np.arange(3) / 25, sound=np.zeros(16_000, np.float32))
+    late, soon = time.monotonic() - 1, time.monotonic() + 600
+    assert listen(path, soon).seconds > 0.9
+    with pytest.raises(DataError, match=r"a\.mkv was given up: its deadline has passed; look at the file"):
+        listen(path, late)
+    with pytest.raises(DataError, match=r"a\.mkv was given up"), sound_at(path, {16_000}, tmp_path, late):
+        pass
+    assert list((tmp_path / ".staging").iterdir()) == []

@@ -79,6 +79,51 @@ def test_published_format_equals_timms_own_model(name, tmp_path):
     np.testing.assert_allclose(got, wanted, atol=1e-4 * np.abs(wanted).max(), rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "convnext_atto", "mobilenetv3_small_050", "mnasnet_small"])
+def test_the_width_is_known_before_loading_and_is_that_of_the_rows(name):
+    before, encoder = TIMM(TIMM.Config(model=name, weights="random:0")).dim, loaded(name, weights="random:0")
+    assert encoder.push(block(frames((64, 64)))).values.shape == (1, before)
+    assert before == encoder.dim
+
+
+class Odd(torch.nn.Module):
+    """Says that its rows are of 7 numbers; gives what it is told to."""
+
+    pretrained_cfg, head_hidden_size, num_features = {"input_size": (3, 32, 32)}, 7, 7
+
+    def __init__(self, gives):
+        super().__init__()
+        self.gives, self.weight = gives, torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return self.gives(x.mean((1, 2, 3))[:, None] + self.weight)
+
+
+@pytest.fixture
+def odd(monkeypatch):
+    """Has timm make a model that gives what a function makes of f32[B,1]."""
+
+    def make(gives):
+        monkeypatch.setattr(timm, "create_model", lambda *given, **more: Odd(gives))
+
+    return make
+
+
+def test_a_model_that_says_another_width_than_it_gives_is_taken_by_what_it_gives(odd):
+    odd(lambda x: x.expand(-1, 5))
+    encoder = loaded("test_resnet", weights="random:0")
+    assert encoder.push(block(frames((40, 40)))).values.shape == (1, encoder.dim) == (1, 5)
+
+
+def test_tokens_and_feature_maps_are_refused_before_anything_is_loaded(odd):
+    with pytest.raises(DataError, match=r"timm:gemma4_vit_167m_enc gives 256 x 768 a picture, wanted one row"):
+        loaded("gemma4_vit_167m_enc", weights="random:0")
+    for gives, told in ((lambda x: x[..., None, None].expand(-1, 5, 2, 2), "5 x 2 x 2"), (lambda x: (x, x), "a tuple")):
+        odd(gives)
+        with pytest.raises(DataError, match=f"gives {told} a picture, wanted one row of features; take a model that"):
+            loaded("test_resnet", weights="random:0")
+
+
 SQUASH = {"crop_mode": "squash", "input_size": [3, 96, 96], "crop_pct": 0.9}
 
 

@@ -21,6 +21,7 @@ from fuse.metrics import ccc_va
 from fuse.plots import plot_ablation, plot_circumplex, plot_traces, read_predictions
 from fuse.recipe import TrainRecipe, protocol_of, train_recipe
 from fuse.report import ablation_table, markdown, run_table
+from fuse.snapshot import take_snapshot
 from fuse.streams import choose_streams, named_streams
 from fuse.train import run_train
 from fuse.windows import make_windows
@@ -89,7 +90,7 @@ def test_labels_permuted_across_recordings_teach_nothing(toy_cache, tmp_path):
 
 
 def test_permuting_moves_every_recordings_labels(toy_cache):
-    corpus = open_partition(toy_cache, choose_streams(toy_cache, ()), "va", "train")
+    corpus = open_partition(take_snapshot(toy_cache, choose_streams(toy_cache, ()), "va"), "train")
     moved = permuted(corpus, 0)
     for recording, length in zip(corpus.recordings, corpus.lengths, strict=True):
         assert len(moved.labels[recording].va) == length
@@ -98,8 +99,9 @@ def test_permuting_moves_every_recordings_labels(toy_cache):
 
 def test_pitfall_23_statistics_are_the_training_partitions(toy_cache):
     streams = choose_streams(toy_cache, ())
-    train = open_partition(toy_cache, streams, "va", "train")
-    parts = {"train": train, "test": open_partition(toy_cache, streams, "va", "test", train.stats)}
+    snapshot = take_snapshot(toy_cache, streams, "va")
+    train = open_partition(snapshot, "train")
+    parts = {"train": train, "test": open_partition(snapshot, "test", train.stats)}
     spec = toy_cache.resolve("face")
     rows = [toy_cache.read(spec.key, r) for r in toy_cache.labels.partitions("va").members("train")]
     values = np.concatenate([r.values[r.present] for r in rows])
@@ -108,7 +110,7 @@ def test_pitfall_23_statistics_are_the_training_partitions(toy_cache):
 
 
 def test_pitfall_25_a_batch_holds_the_features_labels_and_masks_of_its_frames(toy_cache):
-    corpus = open_partition(toy_cache, choose_streams(toy_cache, ()), "va", "train")
+    corpus = open_partition(take_snapshot(toy_cache, choose_streams(toy_cache, ()), "va"), "train")
     windows = make_windows(corpus.lengths, 16, 3, 16)
     batch = corpus.batch(windows, np.arange(len(windows)), torch.device("cpu"))
     spec, stats = toy_cache.resolve("voice"), corpus.stats["voice"]

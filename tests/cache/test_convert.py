@@ -324,3 +324,13 @@ def test_a_chunk_without_frames_and_an_unknown_dtype_are_refused(tmp_path):
     cache, key = fill(tmp_path / "cache")
     with pytest.raises(DataError, match="there are: bool, float16"):
         cache.write(key, "a", Aligned(np.zeros((700, 8), np.float32), np.ones(700, bool)), dtype="float8")
+
+
+def test_in_place_a_damaged_timeline_is_left_for_the_extraction_that_can_make_it(tmp_path):
+    cache, _ = fill(tmp_path / "cache")
+    times = cache.root / "timelines" / "a" / "pts" / "c" / "0"
+    times.write_bytes(b"\x01" + times.read_bytes()[1:])
+    assert not whole(cache)
+    with pytest.raises(CorruptCache):
+        convert(cache.root, dtype="float16", quiet=True)
+    assert times.is_file()

@@ -383,3 +383,13 @@ def test_what_is_unpacked_is_bounded_by_the_memory_of_this_machine(packed, monke
     monkeypatch.setattr(unpack.os, "sysconf", lambda name: 100)
     with pytest.raises(CorruptCache, match="this machine has 10000"):
         open_array(values_of(packed))
+
+
+def test_a_record_nested_too_deep_is_refused_though_its_checksum_fits(cache):
+    settings = {}
+    for _ in range(100):
+        settings = {"a": settings}
+    folder = cache.root / "features" / cache.stream_keys()[0]
+    (folder / "zarr.json").write_bytes(group_metadata({**attributes(folder), "settings": settings}))
+    with pytest.raises(CorruptCache, match="nested more than 64 deep"):
+        cache.about(folder.name)

@@ -4,6 +4,7 @@ A group's ``zarr.json`` is spelled in one way and seals itself with a checksum; 
 metadata and of every inner chunk. So no bit of a committed recording can change unnoticed.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +16,7 @@ from cache.declared import Declared, declared
 from cache.dtypes import not_finite
 from cache.errors import AffuseError, CorruptCache
 from cache.groups import DIMS, attributes
-from cache.layout import Checksums, chunk_bytes, chunk_file, data_bytes, group_metadata, index_bytes, shard_index
+from cache.layout import Checksums, chunk_bytes, chunk_file, data_bytes, group_metadata, index_bytes, seal, shard_index
 from cache.remote import remote_behind
 from cache.trust import inside, open_inside, read_metadata
 from cache.unpack import unpack
@@ -34,6 +35,15 @@ def undamaged(folder: Path) -> Path:
     if fault:
         raise CorruptCache(f"{folder} is damaged: {fault}")
     return folder
+
+
+def sealed_fault(path: Path) -> str:
+    """What is wrong with a file of recognised words; "" where nothing is."""
+    try:
+        record = json.loads(path.read_bytes())
+        return "" if record["crc32c"] == seal(record) else "its checksum is not that of its content"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"cannot be read: {error}"
 
 
 def faults(folder: Path, *, deep: bool) -> Iterator[str]:

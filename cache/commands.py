@@ -24,8 +24,8 @@ def info(dataset: Dataset = None, cache: CacheDir = None, json_: Json = False) -
 
     Example: python cli.py cache info --dataset demo
     """
+    from cache.care.info import describe, info_lines
     from cache.find import find_cache
-    from cache.info import describe, info_lines
 
     about = describe(find_cache(cache, dataset))
     show(about, json_, *info_lines(about))
@@ -42,8 +42,8 @@ def why(
 
     Example: python cli.py cache why swin --dataset demo
     """
+    from cache.care.why import explain, why_lines
     from cache.find import find_cache
-    from cache.why import explain, why_lines
 
     found = explain(find_cache(cache, dataset), key)
     show(found, json_, *why_lines(found))
@@ -62,7 +62,7 @@ def diff(
 
     Example: python cli.py cache diff swin-e9741fb4cfbd swin-3b17ab02cd9e --dataset demo
     """
-    from cache.diff import compare_streams, diff_lines
+    from cache.care.diff import compare_streams, diff_lines
     from cache.find import find_cache
 
     found = compare_streams(find_cache(cache, dataset), a, b, quiet=quiet)
@@ -88,9 +88,9 @@ def prune_cache(
 
     Example: python cli.py cache prune --dataset demo --stats --yes
     """
+    from cache.care.prune import Choice, plan_prune, prune, prune_lines
     from cache.errors import UsageError
     from cache.find import find_cache
-    from cache.prune import Choice, plan_prune, prune, prune_lines
 
     root = find_cache(cache, dataset)
     choice = Choice(partial, stats, unused, tuple(stream or ()), tuple(keep or ()))
@@ -118,10 +118,10 @@ def verify_cache(
 
     Example: python cli.py cache verify --dataset demo --deep
     """
-    from cache.against import against_lines, compare
+    from cache.care.against import against_lines, compare
+    from cache.care.receipt import read_receipt
+    from cache.care.verify import verdict_lines, verify
     from cache.find import find_cache
-    from cache.receipt import read_receipt
-    from cache.verify import verdict_lines, verify
 
     if against is not None:
         found = compare(find_cache(cache, dataset), read_receipt(against), quiet=quiet)
@@ -151,7 +151,7 @@ def convert_cache(
 
     Example: python cli.py cache convert --dataset demo --dtype bfloat16
     """
-    from cache.convert import convert, convert_lines
+    from cache.care.convert import convert, convert_lines
     from cache.find import find_cache
     from cache.packed import CHUNK, Packing
 
@@ -258,8 +258,8 @@ def receipt(
 
     Example: python cli.py cache receipt --dataset demo --out receipt.json
     """
+    from cache.care.receipt import make_receipt, receipt_text
     from cache.find import find_cache
-    from cache.receipt import make_receipt, receipt_text
 
     text = receipt_text(make_receipt(find_cache(cache, dataset), quiet=quiet))
     if out is None:

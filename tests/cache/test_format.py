@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from cache.convert import convert
+from cache.care.convert import convert
 from cache.packed import Packing
 from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.stats import stream_stats

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import zarr
 
+from cache.care.convert import convert
+from cache.care.info import describe
+from cache.care.prune import Choice, plan_prune, prune
+from cache.care.verify import verify
 from cache.commit import discard
-from cache.convert import convert
 from cache.errors import AffuseError, CacheError, CorruptCache, UsageError
-from cache.info import describe
 from cache.packed import Packing
-from cache.prune import Choice, plan_prune, prune
 from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.remote import _file_system, mirror, remote_of
 from cache.stats import stream_stats
 from cache.store import FeatureCache
-from cache.verify import verify
 from fuse.recipe import train_recipe
 from fuse.train import run_train
 from tests.conftest import write_cache
@@ -208,7 +208,7 @@ def test_new_labels_and_removed_parts_reach_those_who_have_a_mirror(s3, machine,
 
 
 def test_damage_at_the_url_is_named_and_healed(s3, machine):
-    from cache.heal import clear_damaged
+    from cache.care.heal import clear_damaged
 
     cache, key = fill(s3)
     name = f"features/{key}/a/values/c/0/0"

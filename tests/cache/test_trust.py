@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache import reader, unpack
-from cache.convert import convert
+from cache.care.convert import convert
+from cache.care.verify import verify
 from cache.errors import AffuseError, CorruptCache
 from cache.groups import attributes
 from cache.ids import folder_of, recording_of
@@ -22,7 +23,6 @@ from cache.reader import open_array
 from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.stats import stream_stats
 from cache.store import FeatureCache
-from cache.verify import verify
 
 FRAMES = 700
 

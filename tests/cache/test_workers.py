@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cache.convert import convert
+from cache.care.convert import convert
 from cache.packed import Packing
 from cache.reader import StreamReader
 from cache.records import Aligned, Timeline

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
+from cache.care.verify import verify
 from cache.errors import CacheError, CorruptCache
-from cache.verify import verify
 from extract.recipe import extract_recipe
 from extract.run import run_extract
 

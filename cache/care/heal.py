@@ -6,13 +6,13 @@ Nothing is removed on the word of ``damaged.csv`` alone: what it names is checke
 from collections.abc import Collection
 from pathlib import Path
 
+from cache.care.damages import Damage, damage_list, save_damages
+from cache.care.verify import part_faults
 from cache.commit import claim, discard, withdraw
-from cache.damages import Damage, damage_list, save_damages
 from cache.errors import CacheError, CorruptCache
 from cache.groups import attributes
 from cache.ids import folder_of
 from cache.store import FeatureCache
-from cache.verify import part_faults
 
 
 def clear_damaged(

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from typer.testing import CliRunner
 
-from cache.convert import convert
-from cache.diff import compare_streams
+from cache.care.convert import convert
+from cache.care.diff import compare_streams
+from cache.care.info import describe
+from cache.care.receipt import make_receipt
+from cache.care.verify import verify
 from cache.errors import CorruptCache, DataError, UsageError
-from cache.info import describe
 from cache.packed import CODECS, Packing
 from cache.reader import open_array
-from cache.receipt import make_receipt
 from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.stats import stream_stats
 from cache.store import FeatureCache
-from cache.verify import verify
 from cli import app
 from fuse.recipe import train_recipe
 from fuse.train import run_train

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from cache.care.damages import damage_list
+from cache.care.heal import clear_damaged, still_damaged
+from cache.care.info import size_of
 from cache.check import undamaged
 from cache.commit import publish_file
-from cache.damages import damage_list
 from cache.errors import UsageError
 from cache.fingerprint import stream_key
-from cache.heal import clear_damaged, still_damaged
-from cache.info import size_of
 from cache.packed import Packing
 from cache.progress import progress
 from cache.reader import open_stream

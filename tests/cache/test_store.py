@@ -1,7 +1,9 @@
 """Committed is committed: layout, atomicity, immutability, hostile ids, ambiguity, other readers."""
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +16,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.commit import STAGING, claim, staged
+from cache.commit import STAGING, claim, in_progress, leftovers, staged
 from cache.errors import AmbiguousStream, CacheError, CorruptCache, DataError
 from cache.ids import folder_of, recording_of
 from cache.reader import open_array
@@ -273,18 +275,29 @@ def test_an_unfinished_write_leaves_nothing_behind(cache):
     assert not list((cache.root / STAGING).iterdir())
 
 
-def test_leftovers_of_dead_writers_are_swept_and_living_ones_kept(cache):
-    import os
-    import socket
+def lock_of(draft):
+    return draft.with_name(f"{draft.name}.lock")
 
-    dead = cache.root / STAGING / f"{socket.gethostname()}~999999999~aa"
-    alive = cache.root / STAGING / f"{socket.gethostname()}~{os.getppid()}~bb"
+
+def test_leftovers_of_dead_writers_are_swept_and_living_ones_kept(cache):
+    """Whoever lives holds his draft: process numbers tell nothing of writers in another container."""
+    dead = cache.root / STAGING / f"{socket.gethostname()}~{os.getpid()}~aa"  # ours, in an earlier life
+    left = cache.root / STAGING / f"{socket.gethostname()}~{os.getpid()}~bb.lock"
     elsewhere = cache.root / STAGING / "other-host~1~cc"
-    for folder in (dead, alive, elsewhere):
-        folder.mkdir(parents=True)
-    FeatureCache.create(cache.root)
+    dead.mkdir(parents=True)
+    left.touch()
+    elsewhere.mkdir()
+    with staged(cache.root, cache.root / "labels" / "x") as alive:
+        assert in_progress(cache.root) == sorted([alive.name, elsewhere.name])
+        assert leftovers(cache.root) == [dead]
+        unseen = alive.with_name(f"{socket.gethostname()}~999999999~dd")  # as if its process were in another container
+        for old, new in ((alive, unseen), (lock_of(alive), lock_of(unseen))):
+            old.rename(new)
+        FeatureCache.create(cache.root)
+        for old, new in ((alive, unseen), (lock_of(alive), lock_of(unseen))):
+            new.rename(old)
     assert not dead.exists()
-    assert alive.exists()
+    assert not left.exists()
     assert elsewhere.exists()
 
 

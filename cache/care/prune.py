@@ -177,19 +177,18 @@ def _notes(cache: FeatureCache, doubt: str) -> list[str]:
 def prune_lines(found: Pruning) -> "Iterator[Table | str]":
     """The plan, or what was done, for a terminal."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     total = sum(p.bytes for p in found.parts)
     if found.parts:
-        yield escape(f"{found.root}:")
+        yield f"{found.root}:"
         table = Table(box=box.SIMPLE_HEAD)
         for name in ("part", "class", "bytes", "why"):
             table.add_column(name, justify="right" if name == "bytes" else "left", overflow="fold")
         for p in found.parts:
-            table.add_row(escape(p.part), p.kind, f"{p.bytes:,}", escape(p.why))
+            table.add_row(p.part, p.kind, f"{p.bytes:,}", p.why)
         yield table
-    yield from (escape(n) for n in found.notes)
+    yield from found.notes
     if not found.parts:
         yield "there is nothing that may go"
     elif found.removed:

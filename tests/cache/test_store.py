@@ -130,6 +130,15 @@ def test_two_fingerprints_of_one_name_are_kept_and_the_bare_name_explains(cache)
     assert "size" not in str(error.value)
 
 
+def test_the_settings_of_an_ambiguous_name_are_told_as_they_are_in_the_key(cache):
+    for some in ({"fps": None}, {"fps": 1}, {"fps": 1.0}, {}):
+        cache.declare("swin", "visual", 8, some, {})
+    with pytest.raises(AmbiguousStream) as caught:
+        cache.resolve("swin")
+    for told in ("fps=null", "fps=1)", "fps=1.0", "fps=(absent)"):
+        assert told in str(caught.value)
+
+
 def test_unknown_stream_suggests_the_nearest(cache):
     add(cache)
     with pytest.raises(CacheError, match="did you mean 'swin'"):
@@ -241,6 +250,18 @@ def test_pitfall_13_hostile_ids_stay_inside_and_come_back(cache, recording):
     assert folder.parent == (cache.root / "features" / spec.key).resolve()
     assert cache.recordings(spec.key) == [recording]
     assert np.array_equal(cache.read(spec.key, recording).present, data.present)
+
+
+def test_an_empty_id_is_refused(cache):
+    """Its folder would be that of all recordings."""
+    for write in (
+        lambda: cache.timelines.write("", timeline(5)),
+        lambda: cache.labels.write("", {}, Partitions({})),
+        lambda: folder_of(""),
+    ):
+        with pytest.raises(DataError, match="an id is empty"):
+            write()
+    assert [f.name for f in (cache.root / "timelines").iterdir()] == ["zarr.json"]
 
 
 @given(st.lists(st.text(min_size=1, max_size=20), unique=True, min_size=2, max_size=8))

@@ -42,9 +42,8 @@ def sketch(
     frames, dim = values.shape
     project, signs = _signs(key, recording, frames, dim)
     count, square, total = int(present.sum()), 0.0, np.zeros(dim)
-    first = values[np.array([present.argmax()])].astype(np.float64)[
-        0
-    ]  # sums are of x - first: exact for a still picture
+    # sums are of x - first: exactly zero for a still picture
+    first = values[np.array([present.argmax()])].astype(np.float64)[0]
     weighed, weights = np.zeros(_PARTS), np.zeros(_PARTS)
     for start in range(0, frames, _AT_ONCE):
         rows = start + np.flatnonzero(present[start : start + _AT_ONCE])

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from cache.errors import CacheError
-from cache.remote import remote_of
+from cache.remote import remote_to_write
 
 STAGING = ".staging"
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT}
@@ -33,13 +33,13 @@ def staged(root: Path, target: Path, *, replace: bool = False) -> Iterator[Path]
     """
     with _draft(root) as folder:
         folder.mkdir()
+        remote = remote_to_write(root, target)
         yield folder
         _sync_folders(folder)
-        if remote := remote_of(root):
-            remote.put_folder(folder, target, replace=replace)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _publish(root, folder, target, replace)
-        _sync(target.parent)
+        with remote.uploading(folder, target, replace=replace) if remote else contextlib.nullcontext():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _publish(root, folder, target, replace)
+            _sync(target.parent)
 
 
 @contextlib.contextmanager
@@ -91,19 +91,19 @@ def publish_file(root: Path, path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        if remote := remote_of(root):
-            remote.put_file(path, data)
-        path.parent.mkdir(exist_ok=True)
-        os.replace(draft, path)
-        _sync(path.parent)
+        remote = remote_to_write(root, path)
+        with remote.uploading_file(path, data) if remote else contextlib.nullcontext():
+            path.parent.mkdir(exist_ok=True)
+            os.replace(draft, path)
+            _sync(path.parent)
 
 
 def withdraw(root: Path, path: Path) -> None:
     """Remove one small file, if it is there. Raises CacheError where it cannot be."""
     with writing(root):
-        if (remote := remote_of(root)) and path.exists():
-            remote.remove(path)
-        path.unlink(missing_ok=True)
+        remote = remote_to_write(root, path)
+        with remote.removing(path) if remote and path.exists() else contextlib.nullcontext():
+            path.unlink(missing_ok=True)
 
 
 def _publish(root: Path, folder: Path, target: Path, replace: bool) -> None:
@@ -131,10 +131,10 @@ def _exchange(root: Path, folder: Path, target: Path) -> None:
 def discard(root: Path, folder: Path) -> None:
     """Remove a folder in one step, as far as readers can see."""
     with _draft(root) as aside:
-        if remote := remote_of(root):
-            remote.remove(folder)
-        os.rename(folder, aside)
-        _sync(folder.parent)
+        remote = remote_to_write(root, folder)
+        with remote.removing(folder) if remote else contextlib.nullcontext():
+            os.rename(folder, aside)
+            _sync(folder.parent)
 
 
 @contextlib.contextmanager

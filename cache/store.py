@@ -21,11 +21,12 @@ from cache.groups import DIMS, attributes, children, close_group, committed, gro
 from cache.ids import folder_of
 from cache.labels import LabelStore
 from cache.layout import write_array, write_blocks
+from cache.mark import MIRROR_FILES
 from cache.packed import Packing, write_packed
 from cache.reader import StreamReader, open_stream
 from cache.records import Aligned, Modality, StreamSpec
 from cache.registry import suggest
-from cache.remote import MARK, local_root, remote_of
+from cache.remote import local_root, remote_of
 from cache.timelines import TimelineStore
 from cache.trust import inside
 
@@ -64,7 +65,8 @@ class FeatureCache:
         root = local_root(where)
         if root.is_file():
             raise CacheError(f"{root} is a file", hint="give --cache a folder")
-        if root.is_dir() and not (root / "zarr.json").is_file() and {p.name for p in root.iterdir()} - {STAGING, MARK}:
+        strange = {p.name for p in root.iterdir()} - {STAGING, *MIRROR_FILES} if root.is_dir() else set()
+        if strange and not (root / "zarr.json").is_file():
             raise CacheError(f"{root} is not empty and not a feature cache", hint="give --cache another folder")
         group_once(root, root, {"format": FORMAT, "dataset": dataset})
         for group in ("features", "timelines", "labels"):

@@ -3,20 +3,36 @@
 from cache.align import align_labels
 from cache.errors import CacheError, DataError
 from cache.records import Annotation, Labels, Timeline
+from cache.remote import remote_of
 from cache.store import FeatureCache
 from extract.datasets import Dataset
 from extract.outcome import Failure, failure
 
 USUAL_SURPLUS = 2  # rows that annotation and container may differ by in Aff-Wild2 (counts from headers)
+_LOOKS = 3
 
 
 def index_labels(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list[Failure]]:
-    """Write the corpus's own protocol.
+    """Write the corpus's own protocol: of a cache at a URL, for all that any machine has put there.
 
     Returns (notes, failures): notes name recordings whose annotation has more or fewer rows than frames; failures
     are annotations that cannot be read. Recordings without a timeline are left for a later run.
     """
     check_same_corpus(dataset, cache)
+    remote = remote_of(cache.root)
+    if remote is None:
+        return _index(dataset, cache)
+    remote.refresh()
+    for _ in range(_LOOKS):  # another machine may have written the labels of its recordings while we wrote ours
+        seen = cache.timelines.recordings()
+        found = _index(dataset, cache)
+        remote.refresh()
+        if cache.timelines.recordings() == seen:
+            break
+    return found
+
+
+def _index(dataset: Dataset, cache: FeatureCache) -> tuple[list[str], list[Failure]]:
     labels: dict[str, Labels] = {}
     notes: list[str] = []
     failures: list[Failure] = []

@@ -12,6 +12,7 @@ from cache.commit import claim, discard, withdraw
 from cache.errors import CacheError, CorruptCache
 from cache.groups import attributes
 from cache.ids import folder_of
+from cache.remote import remote_of
 from cache.store import FeatureCache
 
 
@@ -43,6 +44,8 @@ def clear_damaged(
 
 
 def _broken(cache: FeatureCache, part: Path) -> bool:
+    if remote := remote_of(cache.root):
+        remote.fetch_anew(cache.root / part)
     return next(part_faults(cache, part, deep=True), None) is not None
 
 

@@ -12,7 +12,8 @@ from cache.care.damages import damage_list
 from cache.errors import AffuseError
 from cache.groups import attributes
 from cache.ids import recording_of
-from cache.remote import MARK, remote_behind
+from cache.mark import MARK
+from cache.remote import remote_behind
 from cache.store import FeatureCache
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ What is damaged is listed in ``damaged.csv`` in the cache, so that the next extr
 """
 
 import logging
+import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from cache.fingerprint import stream_key
 from cache.groups import attributes
 from cache.ids import folder_of, recording_of
 from cache.progress import progress
-from cache.remote import is_url, mirror
+from cache.remote import fresh_mirror, is_url
 from cache.store import FeatureCache
 from cache.trust import inside
 
@@ -45,9 +46,17 @@ def verify(root: Path | str, *, deep: bool = False, quiet: bool = False) -> Verd
 
     Raises CorruptCache where the cache's own ``zarr.json`` is damaged; extraction into it heals that.
     """
+    if not (deep and is_url(root)):
+        return _verify(root, deep, quiet)
+    with fresh_mirror(str(root)) as fresh:
+        if not (fresh / "zarr.json").is_file():
+            FeatureCache(root)  # says that none is there
+        return replace(_verify(fresh, deep, quiet, fleeting=True), root=str(root))
+
+
+def _verify(root: Path | str, deep: bool, quiet: bool, *, fleeting: bool = False) -> Verdict:
+    """Of a folder, or a mirror. fleeting: values are removed when they have been checked, to need little room."""
     try:
-        if deep and is_url(root):
-            mirror(str(root), anew=True)
         cache = FeatureCache(root)
     except CorruptCache as error:
         raise CorruptCache(error.message, hint="extract into it again: what is damaged is made anew") from error
@@ -56,6 +65,8 @@ def verify(root: Path | str, *, deep: bool = False, quiet: bool = False) -> Verd
         for part in parts:
             causes = list(part_faults(cache, part, deep=deep))
             damages += [Damage(str(part), _recording(cache, part), "; ".join(causes))] if causes else []
+            if fleeting:
+                shutil.rmtree(cache.root / part / "values" / "c", ignore_errors=True)
             step()
     try:
         earlier = [] if deep else _listed(cache, {d.part for d in damages})

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from cache.labels import LabelStore
+from cache.records import Timeline
 from cache.store import FeatureCache
 from extract.datasets import open_dataset
 from extract.index import index_labels
@@ -32,3 +34,32 @@ def test_labels_that_the_corpus_gives_no_more_are_dropped_and_named(light_encode
     notes, failures = index_labels(open_dataset("manifest", manifest(**rows), {}), FeatureCache(cache.root))
     assert notes == ["labels of 7 recordings are dropped, the corpus gives none now: r10, r4, r5, r6, r7, ..."]
     assert not failures
+
+
+def test_machines_at_one_url_label_each_others_recordings(light_encoders, media, manifest, monkeypatch, tmp_path):
+    film, labels = media(tmp_path / "a.mkv", CFR), tmp_path / "a.csv"
+    labels.write_text("valence,arousal\n" + "0.1,0.2\n" * 10)
+    rows = {f"r{i}": {"video": film, "labels": labels, "partition": "train"} for i in range(4)}
+    corpus = open_dataset("manifest", manifest(**rows), {})
+    caches = {}
+    for name in ("one", "other"):
+        monkeypatch.setenv("AFFUSE_MIRRORS", str(tmp_path / name))
+        caches[name] = FeatureCache.create(f"file://{tmp_path}/far", "manifest")
+    caches["one"].timelines.write("r0", Timeline(CFR, 0.4))
+    caches["other"].timelines.write("r1", Timeline(CFR, 0.4))
+    index_labels(corpus, caches["one"])
+    assert caches["one"].labels.recordings("va") == ["r0", "r1"]
+    write, left = LabelStore.write, [1]
+
+    def beside(*args):
+        if left:  # the other one ends between our look at the URL and our writing
+            left.clear()
+            caches["other"].timelines.write("r2", Timeline(CFR, 0.4))
+            index_labels(corpus, caches["other"])
+        return write(*args)
+
+    monkeypatch.setattr(LabelStore, "write", beside)
+    caches["one"].timelines.write("r3", Timeline(CFR, 0.4))
+    notes, failures = index_labels(corpus, caches["one"])
+    assert (notes, failures) == ([], [])
+    assert FeatureCache(f"file://{tmp_path}/far").labels.recordings("va") == ["r0", "r1", "r2", "r3"]

@@ -449,7 +449,8 @@ def test_a_refresh_leaves_what_another_process_commits_meanwhile(moment, machine
 
     during(monkeypatch, Far, moment, commit)
     FeatureCache(url)
-    for seen in (cache, FeatureCache(url)):
+    for look in (lambda: cache, lambda: FeatureCache(url)):
+        seen = look()
         assert seen.timelines.has("new")
         assert (seen.labels.read("va", "a").va == np.float32(0.9)).all()
         assert seen.labels.partitions("va").of == {"a": "train"}

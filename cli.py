@@ -9,6 +9,7 @@ import typer
 from cache.commands import CacheDir, Dataset, cache_app
 from cache.errors import UsageError
 from cache.terminal import SOME_FAILED, Json, Quiet, command, show
+from fuse.commands import fuse_app
 
 app = typer.Typer(
     help="Extract once, fuse many: an aligned feature cache and fusion heads for valence-arousal from video.",
@@ -19,6 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cache_app, name="cache")
+app.add_typer(fuse_app)
 
 Root = Annotated[Path | None, typer.Option(help="Where the corpus lies. Default: data/DATASET.", metavar="DIR")]
 Names = list[str] | None

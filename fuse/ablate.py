@@ -15,6 +15,8 @@ from cache.errors import ConfigError, UsageError
 from cache.find import find_cache
 from cache.progress import progress
 from cache.recipe import build, merge
+from fuse.bootstrap import Intervals, intervals
+from fuse.moments import read_moments
 from fuse.recipe import TrainRecipe, read_table
 from fuse.snapshot import Share
 from fuse.train import RunResult, prepare, run_train
@@ -66,7 +68,7 @@ class RowResult:
     """A row's numbers on the partition. raw, smoothed, per_recording: summaries of valence, arousal and mean.
 
     validation: summary of the raw mean CCC there, for choosing without looking at the partition reported.
-    data: what each seed's numbers rest on, by partition.
+    data: what each seed's numbers rest on, by partition. raw_interval: of the mean over seeds, over recordings.
     """
 
     label: str
@@ -81,6 +83,7 @@ class RowResult:
     validation: Summary
     data: list[dict[str, Share]]
     folders: list[str]
+    raw_interval: Intervals | None = None
 
 
 def ablate_recipe(recipe: Path, given: dict[str, Any]) -> AblateRecipe:
@@ -183,4 +186,5 @@ def _summarise(row: Row, runs: list[RunResult], partition: str) -> RowResult:
         validation=summary(r.evaluations["validation"].raw.mean for r in runs),
         data=[r.data for r in runs],
         folders=[r.folder for r in runs],
+        raw_interval=intervals([read_moments(Path(r.folder) / "statistics" / f"{partition}.csv", "raw") for r in runs]),
     )

@@ -6,7 +6,9 @@ import numpy as np
 
 from cache.errors import CacheError
 from cache.records import Labels
+from fuse.bootstrap import Intervals, intervals
 from fuse.metrics import Scores, ccc_va
+from fuse.moments import Moments, moments
 from fuse.postprocess import smooth
 from fuse.predict import Predictions
 
@@ -17,6 +19,7 @@ class Evaluation:
 
     raw: global CCC over all its labelled frames concatenated, of the head's own output. smoothed: the same after
     ``smooth``. per_recording: mean over recordings of each one's CCC, raw. frames: labelled frames scored.
+    raw_interval, smoothed_interval: how sure they are, over recordings; None where there is but one.
     """
 
     raw: Scores
@@ -24,25 +27,43 @@ class Evaluation:
     per_recording: Scores
     recordings: int
     frames: int
+    raw_interval: Intervals | None = None
+    smoothed_interval: Intervals | None = None
 
 
-def evaluate(predictions: Predictions, labels: dict[str, Labels], smooth_frames: int) -> Evaluation:
-    """Score predictions on unshifted labels. Raises CacheError where no frame is labelled."""
-    names = [r for r in predictions if r in labels and labels[r].labelled.any()]
-    if not names:
-        raise CacheError("none of the predicted recordings has labels", hint="run: python cli.py index")
+def evaluate(
+    predictions: Predictions, labels: dict[str, Labels], smooth_frames: int
+) -> tuple[Evaluation, dict[str, Moments]]:
+    """Score predictions on unshifted labels; with it, what other statistics need, by way of scoring (raw, smoothed).
+
+    Raises CacheError where no frame is labelled.
+    """
+    names = _scored(predictions, labels)
     smoothed = {r: smooth(predictions[r], smooth_frames) for r in names}
     each = [ccc_va(predictions[r], labels[r].va, labels[r].labelled) for r in names]
-    return Evaluation(
-        raw=_global(predictions, labels, names),
-        smoothed=_global(smoothed, labels, names),
+    kinds = {"raw": moments(predictions, labels), "smoothed": moments(smoothed, labels)}
+    evaluation = Evaluation(
+        raw=global_ccc(predictions, labels),
+        smoothed=global_ccc(smoothed, labels),
         per_recording=_mean(each),
         recordings=len(names),
         frames=int(sum(labels[r].labelled.sum() for r in names)),
+        raw_interval=intervals([kinds["raw"]]),
+        smoothed_interval=intervals([kinds["smoothed"]]),
     )
+    return evaluation, kinds
 
 
-def _global(predictions: Predictions, labels: dict[str, Labels], names: list[str]) -> Scores:
+def _scored(predictions: Predictions, labels: dict[str, Labels]) -> list[str]:
+    names = [r for r in predictions if r in labels and labels[r].labelled.any()]
+    if not names:
+        raise CacheError("none of the predicted recordings has labels", hint="run: python cli.py index")
+    return names
+
+
+def global_ccc(predictions: Predictions, labels: dict[str, Labels]) -> Scores:
+    """CCC over all labelled frames of all predicted recordings, concatenated. Raises CacheError where none is."""
+    names = _scored(predictions, labels)
     return ccc_va(
         np.concatenate([predictions[r] for r in names]),
         np.concatenate([labels[r].va for r in names]),

@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 
 from fuse.ablate import RowResult, Summary
+from fuse.bootstrap import LEVEL, Interval
 from fuse.snapshot import Share
 from fuse.train import RunResult
 
@@ -20,7 +21,7 @@ def ablation_table(rows: Sequence[RowResult], partition: str) -> Table:
     title = f"CCC on {partition}, mean{' ± std' if seeds > 1 else ''} over {seeds} seed{'s' if seeds > 1 else ''}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
-    for name in ("valence", "arousal", "mean", "smoothed", "params", "s/run"):
+    for name in ("valence", "arousal", "mean", f"{LEVEL:.0%}", "smoothed", "params", "s/run"):
         table.add_column(name, justify="right", no_wrap=True)
     data = [d for row in rows for d in row.data]
     if len(dict.fromkeys(map(data_lines, ([d] for d in data)))) > 1 or not all(s.whole for s in data[0].values()):
@@ -32,6 +33,7 @@ def ablation_table(rows: Sequence[RowResult], partition: str) -> Table:
             f"{row.raw['valence'].mean:.3f}",
             f"{row.raw['arousal'].mean:.3f}",
             _spread(row.raw["mean"]),
+            _range(row.raw_interval.mean) if row.raw_interval else "",
             f"{row.smoothed['mean'].mean:.3f}",
             _thousands(row.parameters),
             f"{row.seconds:.1f}",
@@ -45,13 +47,20 @@ def run_table(result: RunResult) -> Table:
     title = f"{result.head} on {', '.join(result.streams)}, seed {result.seed}: CCC"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("partition", "scored", "valence", "arousal", "mean"):
-        table.add_column(name, justify="right" if name in ("valence", "arousal", "mean") else "left")
+        table.add_column(name, justify="right" if name in ("valence", "arousal", "mean") else "left", no_wrap=True)
     table.caption, table.caption_justify = data_lines([result.data]), "left"
     for partition, e in result.evaluations.items():
         kinds = {"raw, all frames": e.raw, "smoothed": e.smoothed, "mean over recordings": e.per_recording}
+        sure = {"raw, all frames": e.raw_interval, "smoothed": e.smoothed_interval}
         for kind, s in kinds.items():
             table.add_row(partition, kind, f"{s.valence:.3f}", f"{s.arousal:.3f}", f"{s.mean:.3f}")
+            if i := sure.get(kind):
+                table.add_row("", f"  {LEVEL:.0%} over recordings", *map(_range, (i.valence, i.arousal, i.mean)))
     return table
+
+
+def _range(i: Interval) -> str:
+    return f"[{i.low:.2f} {i.high:.2f}]".replace("0.", ".")
 
 
 def data_lines(data: Sequence[dict[str, Share]]) -> str:
@@ -66,11 +75,13 @@ def data_lines(data: Sequence[dict[str, Share]]) -> str:
 
 def markdown(rows: Sequence[RowResult]) -> str:
     """The ablation as a Markdown table."""
-    lines = ["| | valence | arousal | mean | smoothed | parameters | s/run |", "|---|---|---|---|---|---|---|"]
+    head = ["", "valence", "arousal", "mean", f"{LEVEL:.0%} interval", "smoothed", "parameters", "s/run"]
+    lines = [f"| {' | '.join(head)} |".replace("|  |", "| |"), "|---" * len(head) + "|"]
     for r in rows:
         cells = [f"{r.raw[d].mean:.3f}" for d in ("valence", "arousal")]
         cells += [
             _spread(r.raw["mean"]),
+            _range(r.raw_interval.mean) if r.raw_interval else "",
             f"{r.smoothed['mean'].mean:.3f}",
             _thousands(r.parameters),
             f"{r.seconds:.1f}",

@@ -1,7 +1,7 @@
 """The run folder: everything needed to repeat a run and to check its numbers, the recipe written before the first step.
 
 ``recipe.json``, ``environment.json``, ``history.csv``, ``best.safetensors``, ``normalisation.safetensors``,
-``metrics.json`` and ``predictions/<partition>/<recording>.csv``.
+``metrics.json``, ``predictions/<partition>/<recording>.csv`` and ``statistics/<partition>.csv``.
 """
 
 import csv
@@ -24,6 +24,7 @@ from cache.ids import folder_of
 from cache.recipe import to_json, to_plain
 from cache.records import StreamSpec
 from cache.stats import Stats
+from fuse.moments import Moments, save_moments
 
 _PACKAGES = ("affuse", "torch", "numpy", "zarr")
 
@@ -39,7 +40,8 @@ class RunFolder:
         """Write what the run is before it begins; numbers of an earlier run of this folder go away first."""
         for stale in ("metrics.json", "best.safetensors", "history.csv"):
             (self.path / stale).unlink(missing_ok=True)
-        shutil.rmtree(self.path / "predictions", ignore_errors=True)
+        for stale in ("predictions", "statistics"):
+            shutil.rmtree(self.path / stale, ignore_errors=True)
         (self.path / "recipe.json").write_text(to_json(recipe))
         environment = {
             "python": platform.python_version(),
@@ -67,6 +69,10 @@ class RunFolder:
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Last of all: a run with ``metrics.json`` is complete."""
         (self.path / "metrics.json").write_text(to_json(metrics))
+
+    def save_moments(self, partition: str, kinds: dict[str, Moments]) -> None:
+        """What comparisons with other runs need, by way of scoring: no label is opened for them again."""
+        save_moments(self.path / "statistics" / f"{partition}.csv", kinds)
 
     def save_predictions(
         self, partition: str, recording: str, pts: npt.NDArray[np.float64], pred: npt.NDArray[np.float64]

@@ -17,7 +17,7 @@ from cache.records import StreamSpec
 from cache.registry import load_plugin
 from cache.store import FeatureCache
 from fuse.data import Corpus, has_labels, mean_label, open_partition, permuted
-from fuse.evaluate import Evaluation, evaluate
+from fuse.evaluate import Evaluation, evaluate, global_ccc
 from fuse.heads import Head
 from fuse.heads._base import Protocol
 from fuse.losses import LOSSES
@@ -120,7 +120,7 @@ def fit(
         for epoch in range(recipe.epochs):
             loss = train_epoch(head, train, windows, rng.permutation(len(windows)), optimiser, recipe, protocol)
             predictions = predict(head, held_out, held_windows, protocol.batch_size)
-            scores = evaluate(predictions, held_out.labels, recipe.smooth).raw
+            scores = global_ccc(predictions, held_out.labels)
             history.append({"epoch": epoch, "loss": loss, **dataclasses.asdict(scores)})
             if scores.mean > best:
                 best, best_epoch, weights = scores.mean, epoch, _copy(head)
@@ -169,7 +169,9 @@ def score(
     predictions = predict(head, corpus, make_windows(corpus.lengths, *_sampling(protocol)), protocol.batch_size)
     for recording, pred in predictions.items():
         folder.save_predictions(partition, recording, cache.timelines.read(recording).pts, pred)
-    return evaluate(predictions, corpus.labels, recipe.smooth)
+    evaluation, kinds = evaluate(predictions, corpus.labels, recipe.smooth)
+    folder.save_moments(partition, kinds)
+    return evaluation
 
 
 def torch_device(name: str) -> torch.device:

@@ -1,7 +1,8 @@
 """The run folder: everything needed to repeat a run and to check its numbers, the recipe written before the first step.
 
 ``recipe.json``, ``environment.json``, ``history.csv``, ``best.safetensors``, ``normalisation.safetensors``,
-``metrics.json``, ``predictions/<partition>/<recording>.csv`` and ``statistics/<partition>.csv``.
+``metrics.json``, ``predictions/<partition>/<recording>.csv``, ``statistics/<partition>.csv`` and
+``test_evaluations.csv``, in which a repeated run goes on counting.
 """
 
 import csv

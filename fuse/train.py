@@ -16,10 +16,11 @@ from cache.recipe import to_plain
 from cache.records import StreamSpec
 from cache.registry import load_plugin
 from cache.store import FeatureCache
-from fuse.data import Corpus, has_labels, mean_label, open_partition, permuted
+from fuse.data import Corpus, mean_label, open_partition, open_test, permuted
 from fuse.evaluate import Evaluation, evaluate, global_ccc
 from fuse.heads import Head
 from fuse.heads._base import Protocol
+from fuse.locked import has_labels
 from fuse.losses import LOSSES
 from fuse.predict import predict
 from fuse.recipe import TrainRecipe, check, make_head, protocol_of, run_name
@@ -86,7 +87,10 @@ def run_train(recipe: TrainRecipe, *, quiet: bool = False) -> RunResult:
     folder.save_weights(head.state_dict(), parts["train"].stats)
     if has_labels(snapshot, "test"):  # opened only now: nothing above could look at it
         try:
-            parts["test"] = placed(opened("test", parts["train"].stats), device, recipe.resident)
+            test = open_test(
+                snapshot, folder.path, "train-fusion", parts["train"].stats, skip_incomplete=recipe.skip_incomplete
+            )
+            parts["test"] = placed(test, device, recipe.resident)
         except CacheError as error:
             log.warning("test is not scored: %s", error)
     evaluations = {p: score(head, parts[p], recipe, protocol, cache, folder, p) for p in parts if p != "train"}

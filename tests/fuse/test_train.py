@@ -16,7 +16,7 @@ from cache.recipe import build
 from cache.records import Aligned
 from cache.store import FeatureCache
 from fuse.ablate import AblateRecipe, run_ablate
-from fuse.data import open_partition, permuted
+from fuse.data import open_partition, open_test, permuted
 from fuse.metrics import ccc_va
 from fuse.plots import plot_ablation, plot_circumplex, plot_traces, read_predictions
 from fuse.recipe import TrainRecipe, protocol_of, train_recipe
@@ -97,11 +97,11 @@ def test_permuting_moves_every_recordings_labels(toy_cache):
         assert not np.array_equal(moved.labels[recording].va[:50], corpus.labels[recording].va[:50])
 
 
-def test_pitfall_23_statistics_are_the_training_partitions(toy_cache):
+def test_pitfall_23_statistics_are_the_training_partitions(toy_cache, tmp_path):
     streams = choose_streams(toy_cache, ())
     snapshot = take_snapshot(toy_cache, streams, "va")
     train = open_partition(snapshot, "train")
-    parts = {"train": train, "test": open_partition(snapshot, "test", train.stats)}
+    parts = {"train": train, "test": open_test(snapshot, tmp_path, "a test", train.stats)}
     spec = toy_cache.resolve("face")
     rows = [toy_cache.read(spec.key, r) for r in toy_cache.labels.partitions("va").members("train")]
     values = np.concatenate([r.values[r.present] for r in rows])

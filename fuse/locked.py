@@ -1,0 +1,58 @@
+"""The one door to labels in stage two: those of ``test`` open through ``open_test_labels`` alone, which keeps count.
+
+Training, the choice of an epoch, of a smoothing width or of anything else see corpora that ``tuning_labels`` filled,
+which refuses ``test``. A test holds that no other file here reads labels of a cache.
+"""
+
+import csv
+import hashlib
+from pathlib import Path
+
+from cache.errors import UsageError
+from cache.records import Labels
+from fuse.snapshot import Snapshot
+
+TUNING = ("train", "validation")
+LOCKED = "test"
+LOG = "test_evaluations.csv"
+_COLUMNS = ("evaluation", "what", "protocol", "recordings", "weights")
+
+
+def tuning_labels(snapshot: Snapshot, partition: str) -> dict[str, Labels]:
+    """Labels of the recordings of ``train`` or ``validation`` that have any. Raises UsageError for all others."""
+    if partition not in TUNING:
+        raise UsageError(
+            f"labels of partition {partition!r} are locked: only {' and '.join(TUNING)} may be looked at while tuning",
+            hint="score test once, with: python cli.py evaluate RUN --partition test",
+        )
+    return _read(snapshot, partition)
+
+
+def open_test_labels(snapshot: Snapshot, run: Path, what: str) -> dict[str, Labels]:
+    """Labels of ``test``, for a run whose folder keeps count: a row of ``test_evaluations.csv`` before they are read.
+
+    what: says why, such as ``train-fusion``. weights: first digits of the sha256 of what is scored, so that scoring
+    the same weights again can be told from scoring others.
+    """
+    log, weights = run / LOG, run / "best.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12] if weights.is_file() else ""
+    known = len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
+    run.mkdir(parents=True, exist_ok=True)
+    with open(log, "a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if not known:
+            writer.writerow(_COLUMNS)
+        count = len(snapshot.split.members(LOCKED))
+        writer.writerow([max(known, 1), what, snapshot.protocol, count, digest])
+    return _read(snapshot, LOCKED)
+
+
+def has_labels(snapshot: Snapshot, partition: str) -> bool:
+    """Whether any recording of that partition has a label file; its values are not looked at."""
+    return bool(set(snapshot.split.members(partition)) & set(snapshot.cache.labels.recordings(snapshot.protocol)))
+
+
+def _read(snapshot: Snapshot, partition: str) -> dict[str, Labels]:
+    store, protocol = snapshot.cache.labels, snapshot.protocol
+    annotated = set(store.recordings(protocol))
+    return {r: store.read(protocol, r) for r in snapshot.split.members(partition) if r in annotated}

@@ -41,6 +41,7 @@ Set = Annotated[
 ]
 SetTrain = Annotated[Names, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. lr=1e-4, options.k=16.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. Default: auto.", metavar="NAME")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where the same command was killed.")]
 Plugin = Annotated[
     list[Path] | None, typer.Option(metavar="FILE", help="Python file that registers something of your own (it runs).")
 ]
@@ -248,6 +249,9 @@ def train_fusion(
     tokens: Annotated[int | None, typer.Option(help="Window length L. Default: the head's own.")] = None,
     stride: Annotated[int | None, typer.Option(help="Frames between tokens. Default: the head's own.")] = None,
     loss: Annotated[str | None, typer.Option(help="ccc, mse or mse+ccc. Default: the head's own.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Cross-validate over train and validation instead.")] = None,
+    fold_by: Annotated[str | None, typer.Option(help="recording (default) or subject.")] = None,
+    resume: Resume = False,
     plugin: Plugin = None,
     device: Device = None,
     recipe: Recipe = None,
@@ -264,6 +268,7 @@ def train_fusion(
     from cache.find import find_cache
     from cache.recipe import merge, parse_sets
     from cache.store import FeatureCache
+    from fuse.crossval import fold_lines, run_folds
     from fuse.recipe import train_recipe
     from fuse.report import run_table
     from fuse.streams import named_streams
@@ -271,10 +276,14 @@ def train_fusion(
 
     root = find_cache(cache, dataset)
     given = {"head": head, "seed": seed, "epochs": epochs, "tokens": tokens, "stride": stride, "loss": loss}
-    given |= {"device": device, "plugins": plugin}
+    given |= {"device": device, "plugins": plugin, "folds": folds, "fold_by": fold_by}
     given |= named_streams(FeatureCache(root), {"visual": _split(visual), "audio": _split(audio), "text": _split(text)})
     resolved = train_recipe(root, recipe, merge(given, parse_sets(set_ or [])))
-    result = run_train(resolved, quiet=quiet)
+    if resolved.folds and resolved.fold is None:
+        crossed = run_folds(resolved, resume=resume, quiet=quiet)
+        show(crossed, json_, *fold_lines(crossed))
+        return
+    result = run_train(resolved, resume=resume, quiet=quiet)
     show(result, json_, run_table(result), f"saved in {result.folder}")
 
 
@@ -285,6 +294,7 @@ def ablate(
     cache: CacheDir = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds 0..N-1 of every row.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes, one thread each.")] = None,
+    resume: Resume = False,
     set_: SetTrain = None,
     json_: Json = False,
     quiet: Quiet = False,
@@ -300,7 +310,7 @@ def ablate(
 
     given = {"cache": find_cache(cache, dataset) if cache or dataset else None, "seeds": seeds, "workers": workers}
     grid = ablate_recipe(recipe, merge(given, parse_sets(set_ or [])))
-    rows = run_ablate(grid, quiet=quiet)
+    rows = run_ablate(grid, resume=resume, quiet=quiet)
     show(rows, json_, ablation_table(rows, grid.partition))
 
 

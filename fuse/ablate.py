@@ -1,6 +1,7 @@
 """Tables: every row of a grid trained over several seeds from the same cache, and summarised."""
 
 import concurrent.futures
+import functools
 import itertools
 import multiprocessing
 from collections.abc import Iterable, Iterator
@@ -92,8 +93,8 @@ def ablate_recipe(recipe: Path, given: dict[str, Any]) -> AblateRecipe:
     return build(AblateRecipe, data if "cache" in data else {**data, "cache": find_cache(None, None)})
 
 
-def run_ablate(recipe: AblateRecipe, *, quiet: bool = False) -> list[RowResult]:
-    """Train all rows and seeds; results in the order of the rows.
+def run_ablate(recipe: AblateRecipe, *, resume: bool = False, quiet: bool = False) -> list[RowResult]:
+    """Train all rows and seeds, with ``resume`` only what is not complete; results in the order of the rows.
 
     Raises UsageError before the first step of training where a row is not a valid recipe.
     """
@@ -106,7 +107,7 @@ def run_ablate(recipe: AblateRecipe, *, quiet: bool = False) -> list[RowResult]:
     _check_all(recipes, recipe.partition)
     with progress("train", len(recipes), quiet=quiet) as step:
         results = []
-        for result in _all(recipes, recipe.workers):
+        for result in run_all(recipes, recipe.workers, resume=resume):
             results.append(result)
             step()
     ends = itertools.accumulate(seeds)
@@ -134,22 +135,19 @@ def _check_all(recipes: list[TrainRecipe], partition: str) -> None:
         prepare(recipe)
 
 
-def _all(recipes: list[TrainRecipe], workers: int) -> Iterator[RunResult]:
+def run_all(recipes: list[TrainRecipe], workers: int, *, resume: bool = False) -> Iterator[RunResult]:
     """Results in order. Small heads gain nothing from threads, so each process uses one."""
+    run = functools.partial(run_train, resume=resume, quiet=True)
     if workers == 1:
-        yield from map(_quiet_run, recipes)
+        yield from map(run, recipes)
         return
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
         try:
-            yield from pool.map(_quiet_run, recipes)
+            yield from pool.map(run, recipes)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _quiet_run(recipe: TrainRecipe) -> RunResult:
-    return run_train(recipe, quiet=True)
 
 
 def _one_thread() -> None:

@@ -14,7 +14,7 @@ import torch
 
 from cache.errors import CacheError
 from cache.reader import StreamReader
-from cache.records import Labels
+from cache.records import Labels, StreamSpec
 from cache.stats import Stats, stream_stats
 from fuse.batch import Batch
 from fuse.locked import LOCKED, open_test_labels, tuning_labels
@@ -26,10 +26,14 @@ log = logging.getLogger("affuse")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Some recordings of a cache, in order, of a partition's ``share``. labels holds only the annotated ones."""
+    """Some recordings of a cache, in order, of a partition's ``share``. labels holds only the annotated ones.
+
+    pts: frame times of each, f64[T], in seconds.
+    """
 
     recordings: list[str]
     lengths: list[int]
+    pts: dict[str, npt.NDArray[np.float64]]
     labels: dict[str, Labels]
     readers: dict[str, StreamReader]
     stats: dict[str, Stats]
@@ -128,8 +132,8 @@ def _corpus(
     if not share.whole:
         log.warning("%s: numbers rest on %s", partition, share)
     stats = stats or {s.name: stream_stats(cache, s.key, sorted(labels)) for s in snapshot.streams}
-    lengths = [len(cache.timelines.read(r)) for r in labels]
-    return Corpus(list(labels), lengths, labels, snapshot.readers, stats, share)
+    pts = {r: cache.timelines.read(r).pts for r in labels}
+    return Corpus(list(labels), [len(t) for t in pts.values()], pts, labels, snapshot.readers, stats, share)
 
 
 def _incomplete(snapshot: Snapshot, recordings: list[str], skip: bool) -> set[str]:
@@ -144,6 +148,14 @@ def _incomplete(snapshot: Snapshot, recordings: list[str], skip: bool) -> set[st
             )
         all_lacking |= set(lacking)
     return all_lacking
+
+
+def absent_faces(corpus: Corpus, streams: tuple[StreamSpec, ...]) -> dict[str, npt.NDArray[np.bool_]] | None:
+    """bool[T] of each recording: no visual stream saw anything. None where there is no visual stream."""
+    visual = [s.name for s in streams if s.modality == "visual"]
+    if not visual:
+        return None
+    return {r: ~np.any([corpus.readers[s].recording(r)[1] for s in visual], axis=0) for r in corpus.recordings}
 
 
 def mean_label(corpus: Corpus) -> torch.Tensor:

@@ -9,7 +9,6 @@ from cache.records import Labels
 from fuse.bootstrap import Intervals, intervals
 from fuse.metrics import Scores, ccc_va
 from fuse.moments import Moments, moments
-from fuse.postprocess import smooth
 from fuse.predict import Predictions
 
 
@@ -18,8 +17,9 @@ class Evaluation:
     """One partition's numbers.
 
     raw: global CCC over all its labelled frames concatenated, of the head's own output. smoothed: the same after
-    ``smooth``. per_recording: mean over recordings of each one's CCC, raw. frames: labelled frames scored.
+    ``postprocess``. per_recording: mean over recordings of each one's CCC, raw. frames: labelled frames scored.
     raw_interval, smoothed_interval: how sure they are, over recordings; None where there is but one.
+    smooth: width of the smoothing, in frames.
     """
 
     raw: Scores
@@ -29,27 +29,40 @@ class Evaluation:
     frames: int
     raw_interval: Intervals | None = None
     smoothed_interval: Intervals | None = None
+    smooth: int = 1
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One partition: its numbers, what other statistics need of it, raw predictions, and how wide was smoothed."""
+
+    evaluation: Evaluation
+    kinds: dict[str, Moments]
+    predictions: Predictions
+    width: int
 
 
 def evaluate(
-    predictions: Predictions, labels: dict[str, Labels], smooth_frames: int
+    predictions: Predictions, processed: Predictions, labels: dict[str, Labels], width: int
 ) -> tuple[Evaluation, dict[str, Moments]]:
     """Score predictions on unshifted labels; with it, what other statistics need, by way of scoring (raw, smoothed).
+
+    predictions, processed: raw, and after ``postprocess``, which are the ones called smoothed.
 
     Raises CacheError where no frame is labelled.
     """
     names = _scored(predictions, labels)
-    smoothed = {r: smooth(predictions[r], smooth_frames) for r in names}
     each = [ccc_va(predictions[r], labels[r].va, labels[r].labelled) for r in names]
-    kinds = {"raw": moments(predictions, labels), "smoothed": moments(smoothed, labels)}
+    kinds = {"raw": moments(predictions, labels), "smoothed": moments(processed, labels)}
     evaluation = Evaluation(
         raw=global_ccc(predictions, labels),
-        smoothed=global_ccc(smoothed, labels),
+        smoothed=global_ccc(processed, labels),
         per_recording=_mean(each),
         recordings=len(names),
         frames=int(sum(labels[r].labelled.sum() for r in names)),
         raw_interval=intervals([kinds["raw"]]),
         smoothed_interval=intervals([kinds["smoothed"]]),
+        smooth=width,
     )
     return evaluation, kinds
 

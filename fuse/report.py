@@ -50,8 +50,9 @@ def run_table(result: RunResult) -> Table:
         table.add_column(name, justify="right" if name in ("valence", "arousal", "mean") else "left", no_wrap=True)
     table.caption, table.caption_justify = data_lines([result.data]), "left"
     for partition, e in result.evaluations.items():
-        kinds = {"raw, all frames": e.raw, "smoothed": e.smoothed, "mean over recordings": e.per_recording}
-        sure = {"raw, all frames": e.raw_interval, "smoothed": e.smoothed_interval}
+        wide = f"smoothed, {e.smooth} frames"
+        kinds = {"raw, all frames": e.raw, wide: e.smoothed, "mean over recordings": e.per_recording}
+        sure = {"raw, all frames": e.raw_interval, wide: e.smoothed_interval}
         for kind, s in kinds.items():
             table.add_row(partition, kind, f"{s.valence:.3f}", f"{s.arousal:.3f}", f"{s.mean:.3f}")
             if i := sure.get(kind):

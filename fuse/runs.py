@@ -25,7 +25,8 @@ from cache.ids import folder_of
 from cache.recipe import to_json, to_plain
 from cache.records import StreamSpec
 from cache.stats import Stats
-from fuse.moments import Moments, save_moments
+from fuse.evaluate import Scored
+from fuse.moments import save_moments
 
 _PACKAGES = ("affuse", "torch", "numpy", "zarr")
 
@@ -37,9 +38,21 @@ class RunFolder:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
 
-    def start(self, recipe: Any, streams: tuple[StreamSpec, ...], plugins: tuple[Path, ...]) -> None:
+    @property
+    def checkpoint(self) -> Path:
+        """Where training stands, while it goes on."""
+        return self.path / "checkpoint.pt"
+
+    def start(
+        self, recipe: Any, streams: tuple[StreamSpec, ...], plugins: tuple[Path, ...], *, keep_checkpoint: bool = False
+    ) -> None:
         """Write what the run is before it begins; numbers of an earlier run of this folder go away first."""
-        for stale in ("metrics.json", "best.safetensors", "history.csv"):
+        for stale in (
+            "metrics.json",
+            "best.safetensors",
+            "history.csv",
+            *([] if keep_checkpoint else ["checkpoint.pt"]),
+        ):
             (self.path / stale).unlink(missing_ok=True)
         for stale in ("predictions", "statistics"):
             shutil.rmtree(self.path / stale, ignore_errors=True)
@@ -69,11 +82,21 @@ class RunFolder:
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Last of all: a run with ``metrics.json`` is complete."""
-        (self.path / "metrics.json").write_text(to_json(metrics))
+        part = self.path / "metrics.json.part"
+        part.write_text(to_json(metrics))
+        part.replace(self.path / "metrics.json")
+        self.checkpoint.unlink(missing_ok=True)
 
-    def save_moments(self, partition: str, kinds: dict[str, Moments]) -> None:
-        """What comparisons with other runs need, by way of scoring: no label is opened for them again."""
-        save_moments(self.path / "statistics" / f"{partition}.csv", kinds)
+    def metrics(self) -> dict[str, Any] | None:
+        """Of a complete run; None where it is not."""
+        path = self.path / "metrics.json"
+        return dict(json.loads(path.read_text())) if path.is_file() else None
+
+    def save_scored(self, partition: str, pts: dict[str, npt.NDArray[np.float64]], scored: Scored) -> None:
+        """Raw predictions, and what comparisons with other runs need: no label is opened for them again."""
+        for recording, pred in scored.predictions.items():
+            self.save_predictions(partition, recording, pts[recording], pred)
+        save_moments(self.path / "statistics" / f"{partition}.csv", scored.kinds)
 
     def save_predictions(
         self, partition: str, recording: str, pts: npt.NDArray[np.float64], pred: npt.NDArray[np.float64]

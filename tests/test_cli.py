@@ -186,7 +186,7 @@ def test_pitfall_16_interrupted_is_exit_130_and_says_what_is_kept(toy_cache, tmp
             time.sleep(0.1)
         process.send_signal(kind)
         assert process.wait(30) == 130
-        assert "run the same command to start it anew" in process.stderr.read()
+        assert "run the same command with --resume to go on" in process.stderr.read()
 
 
 def test_a_stream_is_explained_compared_and_pruned(run, tmp_path):

@@ -29,10 +29,16 @@ def tuning_labels(snapshot: Snapshot, partition: str) -> dict[str, Labels]:
 
 
 def open_test_labels(snapshot: Snapshot, run: Path, what: str) -> dict[str, Labels]:
-    """Labels of ``test``, for a run whose folder keeps count: a row of ``test_evaluations.csv`` before they are read.
+    """Labels of ``test``, for a run whose folder keeps count of every time; what: says why, e.g. ``train-fusion``."""
+    count_opening(run, what, snapshot.protocol, len(snapshot.split.members(LOCKED)))
+    return _read(snapshot, LOCKED)
 
-    what: says why, such as ``train-fusion``. weights: first digits of the sha256 of what is scored, so that scoring
-    the same weights again can be told from scoring others.
+
+def count_opening(run: Path, what: str, protocol: str, recordings: int) -> None:
+    """A row of the folder's ``test_evaluations.csv``, before a label of ``test`` is read.
+
+    weights: first digits of the sha256 of what is scored, so that scoring the same weights again can be told from
+    scoring others.
     """
     log, weights = run / LOG, run / "best.safetensors"
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12] if weights.is_file() else ""
@@ -42,9 +48,12 @@ def open_test_labels(snapshot: Snapshot, run: Path, what: str) -> dict[str, Labe
         writer = csv.writer(file)
         if not known:
             writer.writerow(_COLUMNS)
-        count = len(snapshot.split.members(LOCKED))
-        writer.writerow([max(known, 1), what, snapshot.protocol, count, digest])
-    return _read(snapshot, LOCKED)
+        writer.writerow([max(known, 1), what, protocol, recordings, digest])
+
+
+def run_of(folder: Path) -> Path:
+    """The run that a folder of predictions lies in, which counts for it; else the folder itself."""
+    return next((p for p in (folder, *folder.resolve().parents[:3]) if (p / "recipe.json").is_file()), folder)
 
 
 def has_labels(snapshot: Snapshot, partition: str) -> bool:

@@ -7,6 +7,8 @@ from rich.table import Table
 
 from fuse.ablate import RowResult, Summary
 from fuse.bootstrap import LEVEL, Interval
+from fuse.elsewhere import Elsewhere
+from fuse.evaluate import Evaluation
 from fuse.snapshot import Share
 from fuse.train import RunResult
 
@@ -45,11 +47,26 @@ def ablation_table(rows: Sequence[RowResult], partition: str) -> Table:
 def run_table(result: RunResult) -> Table:
     """One run: a row for each partition and way of scoring."""
     title = f"{result.head} on {', '.join(result.streams)}, seed {result.seed}: CCC"
+    return _scores_table(title, result.evaluations, data_lines([result.data]))
+
+
+def elsewhere_table(found: Elsewhere) -> Table:
+    """A run on another cache, or files alone: the numbers, and what the two corpora differ in."""
+    lines = [data_lines([{found.partition: found.share}])] if found.share else []
+    lines += [f"trained on {found.trained_on}"] if found.trained_on else []
+    lines += [f"scored on {found.scored_on}"] if found.scored_on else []
+    e = found.evaluation
+    lines = lines or [f"{e.recordings} recordings, {e.frames:,} labelled frames"]
+    title = f"{found.source} on {found.dataset}: CCC"
+    return _scores_table(title, {found.partition: e}, "\n".join(lines))
+
+
+def _scores_table(title: str, evaluations: dict[str, Evaluation], caption: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("partition", "scored", "valence", "arousal", "mean"):
         table.add_column(name, justify="right" if name in ("valence", "arousal", "mean") else "left", no_wrap=True)
-    table.caption, table.caption_justify = data_lines([result.data]), "left"
-    for partition, e in result.evaluations.items():
+    table.caption, table.caption_justify = caption, "left"
+    for partition, e in evaluations.items():
         wide = f"smoothed, {e.smooth} frames"
         kinds = {"raw, all frames": e.raw, wide: e.smoothed, "mean over recordings": e.per_recording}
         sure = {"raw, all frames": e.raw_interval, wide: e.smoothed_interval}

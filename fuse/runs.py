@@ -27,6 +27,7 @@ from cache.records import StreamSpec
 from cache.stats import Stats
 from fuse.evaluate import Scored
 from fuse.moments import save_moments
+from fuse.traits import Traits
 
 _PACKAGES = ("affuse", "torch", "numpy", "zarr")
 
@@ -44,7 +45,13 @@ class RunFolder:
         return self.path / "checkpoint.pt"
 
     def start(
-        self, recipe: Any, streams: tuple[StreamSpec, ...], plugins: tuple[Path, ...], *, keep_checkpoint: bool = False
+        self,
+        recipe: Any,
+        streams: tuple[StreamSpec, ...],
+        plugins: tuple[Path, ...],
+        trained_on: Traits,
+        *,
+        keep_checkpoint: bool = False,
     ) -> None:
         """Write what the run is before it begins; numbers of an earlier run of this folder go away first."""
         for stale in (
@@ -62,6 +69,7 @@ class RunFolder:
             "machine": platform.platform(),
             "packages": {p: importlib.metadata.version(p) for p in _PACKAGES},
             "streams": [to_plain(s) for s in streams],
+            "trained_on": to_plain(trained_on),
             "plugins": {p.name: hashlib.sha256(p.expanduser().read_bytes()).hexdigest() for p in plugins},
             "commit": _git_commit(),
         }
@@ -80,11 +88,11 @@ class RunFolder:
         arrays = {f"{name}.{part}": getattr(s, part) for name, s in stats.items() for part in ("mean", "std")}
         save_arrays(arrays, self.path / "normalisation.safetensors")
 
-    def save_metrics(self, metrics: dict[str, Any]) -> None:
+    def save_metrics(self, metrics: dict[str, Any], name: str = "metrics.json") -> None:
         """Last of all: a run with ``metrics.json`` is complete."""
-        part = self.path / "metrics.json.part"
+        part = self.path / f"{name}.part"
         part.write_text(to_json(metrics))
-        part.replace(self.path / "metrics.json")
+        part.replace(self.path / name)
         self.checkpoint.unlink(missing_ok=True)
 
     def metrics(self) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ from fuse.resident import placed
 from fuse.runs import RunFolder
 from fuse.snapshot import Share, Snapshot, take_snapshot
 from fuse.streams import choose_streams
+from fuse.traits import traits
 
 log = logging.getLogger("affuse")
 
@@ -81,9 +82,8 @@ def run_train(recipe: TrainRecipe, *, resume: bool = False, quiet: bool = False)
     if recipe.permute_labels:
         parts = {p: permuted(corpus, recipe.seed) for p, corpus in parts.items()}
     parts = {p: placed(corpus, device, recipe.resident) for p, corpus in parts.items()}
-    folder.start(
-        dataclasses.replace(recipe, **dataclasses.asdict(protocol)), streams, recipe.plugins, keep_checkpoint=resume
-    )
+    saved = dataclasses.replace(recipe, **dataclasses.asdict(protocol))
+    folder.start(saved, streams, recipe.plugins, traits(parts["train"]), keep_checkpoint=resume)
     head.to(device).start_at(mean_label(for_training(parts["train"], delay_of(recipe))).to(device))
     opening = time.monotonic() - start
     fitted = fit(head, parts, recipe, protocol, folder.checkpoint, resume=resume, quiet=quiet)

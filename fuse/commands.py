@@ -64,3 +64,39 @@ def ablate(
     grid = ablate_recipe(recipe, merge(given, parse_sets(set_ or [])))
     rows = run_ablate(grid, resume=resume, quiet=quiet)
     show(rows, json_, ablation_table(rows, grid.partition))
+
+
+@command(fuse_app, "robustness")
+def robustness(
+    runs: Annotated[list[Path], typer.Argument(help="Runs, those of single modalities too: the floor.", metavar="RUN")],
+    dataset: Dataset = None,
+    cache: CacheDir = None,
+    partition: Annotated[str, typer.Option(help="validation, or test, which is counted.")] = "validation",
+    kind: Annotated[list[str] | None, typer.Option(help="drop, zero, noise or shift. Default: all.")] = None,
+    modality: Annotated[list[str] | None, typer.Option(help="visual, audio or text. Default: all of a run.")] = None,
+    pattern: Annotated[str, typer.Option(help="block (32 frames) or iid.")] = "block",
+    seeds: Annotated[int, typer.Option(help="Patterns of each level.")] = 5,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="For curves.csv, areas.csv and curves.png.")] = Path(
+        "var/robustness"
+    ),
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """What runs lose where a modality is missing, noisy or late: the same frames for all, curves and their areas.
+
+    Example: python cli.py robustness var/runs/demo/concat-...-seed0 var/runs/demo/unimodal-...-seed0 --dataset demo
+    """
+    from cache.find import find_cache
+    from cache.recipe import build
+    from cache.store import FeatureCache
+    from fuse.plot_robustness import plot_robustness
+    from fuse.report import area_table
+    from fuse.robustness import Plan, run_robustness, save_robustness
+
+    given = {"kinds": kind, "modalities": modality, "pattern": pattern, "seeds": seeds}
+    plan = build(Plan, {k: v for k, v in given.items() if v is not None}, where="robustness")
+    found = run_robustness(runs, FeatureCache(find_cache(cache, dataset)), partition, plan, device, quiet=quiet)
+    save_robustness(out, found)
+    plot_robustness(out / "curves.png", found)
+    show(found, json_, area_table(found), f"curves in {out}/")

@@ -9,6 +9,7 @@ from fuse.ablate import RowResult, Summary
 from fuse.bootstrap import LEVEL, Interval
 from fuse.elsewhere import Elsewhere
 from fuse.evaluate import Evaluation
+from fuse.robustness import Robustness
 from fuse.snapshot import Share
 from fuse.train import RunResult
 
@@ -79,6 +80,19 @@ def _scores_table(title: str, evaluations: dict[str, Evaluation], caption: str) 
 
 def _range(i: Interval) -> str:
     return f"[{i.low:.2f} {i.high:.2f}]".replace("0.", ".")
+
+
+def area_table(found: Robustness) -> Table:
+    """The mean CCC along each curve, beside that on whole data and the floor."""
+    title = f"{found.dataset}, {found.partition}, {found.recordings} recordings: raw mean CCC under corruption"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("run", "of", "kind", "whole", "along the curve", "floor"):
+        table.add_column(name, justify="right" if name in ("whole", "along the curve", "floor") else "left")
+    for a in found.areas:
+        floor = "" if a.floor is None else f"{a.floor:.3f}"
+        kind = f"{a.kind}, {a.pattern}" if a.pattern else a.kind
+        table.add_row(a.run, a.modality, kind, f"{a.clean:.3f}", f"{a.area:.3f}", floor)
+    return table
 
 
 def data_lines(data: Sequence[dict[str, Share]]) -> str:

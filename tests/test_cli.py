@@ -17,7 +17,19 @@ from cache.records import Aligned, Timeline
 from cache.store import FeatureCache
 
 TOP = Path(__file__).parents[1]
-COMMANDS = ["extract", "index", "doctor", "train-fusion", "ablate", "demo", "list", "compare", "evaluate", "cache info"]
+COMMANDS = [
+    "extract",
+    "index",
+    "doctor",
+    "train-fusion",
+    "ablate",
+    "demo",
+    "list",
+    "compare",
+    "evaluate",
+    "robustness",
+    "cache info",
+]
 COMMANDS += ["cache why", "cache diff", "cache prune", "cache receipt", "cache inspect"]
 
 

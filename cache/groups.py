@@ -1,6 +1,5 @@
 """Folders as Zarr groups: their one attribute, their children, and how a group with arrays is committed."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from cache.commit import publish_file, staged
 from cache.errors import CacheError, CorruptCache
 from cache.ids import recording_of
 from cache.layout import group_metadata, seal, write_array, write_file
+from cache.trust import inside, parsed, read_metadata
 
 log = logging.getLogger("affuse")
 
@@ -34,10 +34,12 @@ def attributes(folder: Path) -> dict[str, Any]:
     """
     path = folder / "zarr.json"
     try:
-        record = dict(json.loads(path.read_bytes())["attributes"]["affuse"])
+        record = dict(parsed(read_metadata(path), path)["attributes"]["affuse"])
         written = record.pop("crc32c", None)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CacheError(f"nothing is cached at {folder}") from error
+    except CorruptCache:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptCache(f"{path} is not the metadata of a feature cache ({error})") from error
     if written is None:
@@ -64,7 +66,7 @@ def children(folder: Path) -> list[str]:
 
 def group_once(root: Path, folder: Path, record: dict[str, Any]) -> None:
     """Make a group without arrays, unless it is there and whole."""
-    path = folder / "zarr.json"
+    path = inside(root, folder) / "zarr.json"
     try:
         whole = group_metadata(attributes(folder)) == path.read_bytes()
     except (CacheError, CorruptCache):

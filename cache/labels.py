@@ -13,6 +13,7 @@ from cache.ids import folder_of
 from cache.layout import group_metadata, write_file
 from cache.reader import open_array
 from cache.records import Labels, Partitions
+from cache.trust import inside
 
 
 class LabelStore:
@@ -59,7 +60,8 @@ class LabelStore:
 
     def read(self, protocol: str, recording: str) -> Labels:
         """Labels of one recording. Raises CacheError where it has none."""
-        folder = undamaged(committed(self._folder(protocol) / folder_of(recording), recording))
+        folder = inside(self.root, self._folder(protocol) / folder_of(recording))
+        undamaged(committed(folder, recording))
         return Labels(open_array(folder / "va").copy(), open_array(folder / "labelled").copy())
 
     def has(self, protocol: str, recording: str) -> bool:
@@ -82,5 +84,9 @@ class LabelStore:
         record = attributes(folder)
         return Partitions(record["partitions"], record["subjects"])
 
+    def delays(self, protocol: str) -> dict[str, float]:
+        """Seconds by which recordings' labels were moved earlier, of those that were."""
+        return dict(attributes(self._folder(protocol)).get("delays", {}))
+
     def _folder(self, protocol: str) -> Path:
-        return self.root / "labels" / folder_of(protocol)
+        return inside(self.root, self.root / "labels" / folder_of(protocol))

@@ -15,6 +15,7 @@ from cache.fingerprint import fingerprint
 from cache.groups import commit_group, group_once
 from cache.reader import open_array
 from cache.store import FeatureCache
+from cache.trust import inside
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,9 @@ def stream_stats(cache: FeatureCache, key: str, recordings: list[str]) -> Stats:
 
     Raises CacheError where no frame of them is present.
     """
-    committed = [[r, cache.commit_record(key, r)["arrays"]["values"]["crc32c"]] for r in sorted(recordings)]
-    folder = cache.root / "stats" / key / fingerprint(committed)
+    written = {r: cache.commit_record(key, r)["arrays"]["values"] for r in sorted(recordings)}
+    committed = [[r, values.get("crc32c", values.get("files"))] for r, values in written.items()]
+    folder = inside(cache.root, cache.root / "stats" / key / fingerprint(committed))
     if not whole(folder, deep=True):
         stats = _compute(cache, key, sorted(recordings))
         if not cache.writable:

@@ -11,6 +11,7 @@ from cache.groups import attributes, children, commit_group, committed
 from cache.ids import folder_of
 from cache.reader import open_array
 from cache.records import Timeline
+from cache.trust import inside
 
 
 class TimelineStore:
@@ -51,4 +52,4 @@ class TimelineStore:
         return children(self.root / "timelines")
 
     def _folder(self, recording: str) -> Path:
-        return self.root / "timelines" / folder_of(recording)
+        return inside(self.root, self.root / "timelines" / folder_of(recording))

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from cache.care.heal import clear_damaged
 from cache.commit import claim
 from cache.errors import UsageError
-from cache.heal import clear_damaged
 from cache.ids import folder_of
 from cache.progress import progress
 from cache.records import MODALITIES, Recording

@@ -85,6 +85,8 @@ def comparison_lines(c: Comparison) -> list[str]:
             f"p {d.p:.4f}  effect {d.effect:+.2f} SE"
         )
     lines.append("interval and p: over recordings, for these trained weights")
+    if (least := 2.0 ** (1 - c.recordings)) > 1 - LEVEL:
+        lines.append(f"{c.recordings} recordings are too few: p cannot be below {least:g}")
     if c.seeds_needed is not None:
         lines.append(f"seeds needed for a difference like this one among seeds: {c.seeds_needed} of each")
     else:

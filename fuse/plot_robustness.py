@@ -47,4 +47,4 @@ def _panel(ax: Axes, points: list[Point], colours: dict[str, str]) -> None:
         level, mean, std = ([getattr(p, f) for p in curve] for f in ("level", "mean", "std"))
         ax.errorbar(level, mean, yerr=std, color=colour, marker=".", lw=1.3, capsize=2)
         if (floor := curve[0].floor) is not None:
-            ax.axhline(floor, color=colour, ls="--", lw=0.9, alpha=0.7)
+            ax.axhline(floor, color="#888888", ls="--", lw=0.9)

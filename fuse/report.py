@@ -74,7 +74,9 @@ def _scores_table(title: str, evaluations: dict[str, Evaluation], caption: str) 
         for kind, s in kinds.items():
             table.add_row(partition, kind, f"{s.valence:.3f}", f"{s.arousal:.3f}", f"{s.mean:.3f}")
             if i := sure.get(kind):
-                table.add_row("", f"  {LEVEL:.0%} over recordings", *map(_range, (i.valence, i.arousal, i.mean)))
+                table.add_row(
+                    "", f"  {LEVEL:.0%} over {e.recordings} recordings", *map(_range, (i.valence, i.arousal, i.mean))
+                )
     return table
 
 
@@ -83,15 +85,17 @@ def _range(i: Interval) -> str:
 
 
 def area_table(found: Robustness) -> Table:
-    """The mean CCC along each curve, beside that on whole data and the floor."""
+    """The mean CCC along each curve, beside that on whole data and the floor; runs go by letters, told below."""
     title = f"{found.dataset}, {found.partition}, {found.recordings} recordings: raw mean CCC under corruption"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("run", "of", "kind", "whole", "along the curve", "floor"):
         table.add_column(name, justify="right" if name in ("whole", "along the curve", "floor") else "left")
+    letters = {run: chr(ord("A") + i) for i, run in enumerate(dict.fromkeys(a.run for a in found.areas))}
     for a in found.areas:
         floor = "" if a.floor is None else f"{a.floor:.3f}"
         kind = f"{a.kind}, {a.pattern}" if a.pattern else a.kind
-        table.add_row(a.run, a.modality, kind, f"{a.clean:.3f}", f"{a.area:.3f}", floor)
+        table.add_row(letters[a.run], a.modality, kind, f"{a.clean:.3f}", f"{a.area:.3f}", floor)
+    table.caption, table.caption_justify = "\n".join(f"{v}: {k}" for k, v in letters.items()), "left"
     return table
 
 

@@ -31,6 +31,7 @@ def test_the_difference_is_that_of_the_reported_numbers(runs):
     assert found.recordings == 2
     assert found.differences["mean"].p >= 0.5  # two recordings cannot tell
     assert found.seeds_needed is None
+    assert "2 recordings are too few: p cannot be below 0.5" in comparison_lines(found)
     assert "seeds needed: not known" in comparison_lines(found)[-1]
 
 

@@ -17,7 +17,7 @@ from cache.find import find_cache
 from cache.progress import progress
 from cache.recipe import build, merge
 from fuse.bootstrap import Intervals, intervals
-from fuse.moments import read_moments
+from fuse.moments import Moments, read_moments
 from fuse.recipe import TrainRecipe, read_table
 from fuse.snapshot import Share
 from fuse.train import RunResult, prepare, run_train
@@ -69,7 +69,8 @@ class RowResult:
     """A row's numbers on the partition. raw, smoothed, per_recording: summaries of valence, arousal and mean.
 
     validation: summary of the raw mean CCC there, for choosing without looking at the partition reported.
-    data: what each seed's numbers rest on, by partition. raw_interval: of the mean over seeds, over recordings.
+    data: what each seed's numbers rest on, by partition. intervals: over recordings, of the means over seeds, by way
+    of scoring.
     """
 
     label: str
@@ -84,7 +85,7 @@ class RowResult:
     validation: Summary
     data: list[dict[str, Share]]
     folders: list[str]
-    raw_interval: Intervals | None = None
+    intervals: dict[str, Intervals | None]
 
 
 def ablate_recipe(recipe: Path, given: dict[str, Any]) -> AblateRecipe:
@@ -184,5 +185,9 @@ def _summarise(row: Row, runs: list[RunResult], partition: str) -> RowResult:
         validation=summary(r.evaluations["validation"].raw.mean for r in runs),
         data=[r.data for r in runs],
         folders=[r.folder for r in runs],
-        raw_interval=intervals([read_moments(Path(r.folder) / "statistics" / f"{partition}.csv", "raw") for r in runs]),
+        intervals={kind: intervals(_moments(runs, partition, kind)) for kind in ("raw", "smoothed")},
     )
+
+
+def _moments(runs: list[RunResult], partition: str, kind: str) -> list[Moments]:
+    return [read_moments(Path(r.folder) / "statistics" / f"{partition}.csv", kind) for r in runs]

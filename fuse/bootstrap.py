@@ -63,6 +63,19 @@ def intervals(runs: list[Moments], *, resamples: int = RESAMPLES, seed: int = 0)
     return Intervals(*(Interval(low, high) for low, high in ends))
 
 
+def mean_intervals(each: F64) -> Intervals | None:
+    """Of a mean over recordings, from every recording's own CCCs f64[R,2]: Student's t; None for fewer than two."""
+    blocks = len(each)
+    if blocks < 2:
+        return None
+    three = _three(each)
+    half = student(LEVEL, blocks - 1) * three.std(0, ddof=1) / math.sqrt(blocks)
+    ends = zip(
+        np.clip(three.mean(0) - half, -1, 1).tolist(), np.clip(three.mean(0) + half, -1, 1).tolist(), strict=True
+    )
+    return Intervals(*(Interval(low, high) for low, high in ends))
+
+
 def point(run: Moments) -> F64:
     """f64[2]: CCC of valence and arousal over all recordings."""
     return ccc_of(run.sums().sum(0), run.offset())

@@ -4,13 +4,13 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from cache.errors import UsageError
+from cache.fingerprint import fingerprint
 from cache.progress import progress
+from cache.recipe import to_json
 from fuse.bootstrap import LEVEL, Intervals, intervals, point
 from fuse.metrics import Scores
-from fuse.moments import Moments, read_moments
+from fuse.moments import Moments, pooled, read_moments, save_moments
 from fuse.recipe import TrainRecipe
 from fuse.train import RunResult, run_train
 
@@ -30,10 +30,14 @@ class CrossValidation:
     raw_interval: Intervals | None
     smoothed_interval: Intervals | None
     runs: list[RunResult]
+    folder: str
 
 
 def run_folds(recipe: TrainRecipe, *, resume: bool = False, quiet: bool = False) -> CrossValidation:
-    """Train all folds of a recipe. The official test partition is in none of them, and stays locked."""
+    """Train all folds of a recipe. The official test partition is in none of them, and stays locked.
+
+    What it measured goes to a folder beside the folds' own, which ``compare`` takes as it takes a run's.
+    """
     if recipe.fold is not None:
         raise UsageError(f"fold {recipe.fold} alone is no cross-validation", hint="leave fold out")
     runs = []
@@ -41,27 +45,29 @@ def run_folds(recipe: TrainRecipe, *, resume: bool = False, quiet: bool = False)
         for fold in range(recipe.folds):
             runs.append(run_train(dataclasses.replace(recipe, fold=fold), resume=resume, quiet=True))
             step()
-    pooled = {kind: _pooled(runs, kind) for kind in ("raw", "smoothed")}
-    scores = {kind: point(found) for kind, found in pooled.items()}
-    return CrossValidation(
+    folders = [Path(r.folder) for r in runs]
+    kinds = {k: pooled([read_moments(f / "statistics" / "test.csv", k) for f in folders]) for k in ("raw", "smoothed")}
+    digest = fingerprint([f.name for f in folders])[:6]
+    out = folders[0].parent / f"{recipe.head}-{recipe.folds}folds-by-{recipe.fold_by}-{digest}-seed{recipe.seed}"
+    result = CrossValidation(
         folds=recipe.folds,
         fold_by=recipe.fold_by,
-        recordings=len(pooled["raw"].recordings),
-        raw=_scores(*scores["raw"]),
-        smoothed=_scores(*scores["smoothed"]),
-        raw_interval=intervals([pooled["raw"]]),
-        smoothed_interval=intervals([pooled["smoothed"]]),
+        recordings=len(kinds["raw"].recordings),
+        raw=_scores(kinds["raw"]),
+        smoothed=_scores(kinds["smoothed"]),
+        raw_interval=intervals([kinds["raw"]]),
+        smoothed_interval=intervals([kinds["smoothed"]]),
         runs=runs,
+        folder=str(out),
     )
+    save_moments(out / "statistics" / "test.csv", kinds)
+    (out / "crossvalidation.json").write_text(to_json(result))
+    return result
 
 
-def _scores(valence: float, arousal: float) -> Scores:
-    return Scores(float(valence), float(arousal), float(valence + arousal) / 2)
-
-
-def _pooled(runs: list[RunResult], kind: str) -> Moments:
-    found = [read_moments(Path(r.folder) / "statistics" / "test.csv", kind) for r in runs]
-    return Moments(tuple(r for m in found for r in m.recordings), np.concatenate([m.table for m in found]))
+def _scores(found: Moments) -> Scores:
+    valence, arousal = point(found).tolist()
+    return Scores(valence, arousal, (valence + arousal) / 2)
 
 
 def fold_lines(found: CrossValidation) -> list[str]:
@@ -77,4 +83,4 @@ def fold_lines(found: CrossValidation) -> list[str]:
     ):
         sure = f"  {LEVEL:.0%} [{i.mean.low:.3f}, {i.mean.high:.3f}]" if i else ""
         lines.append(f"all, {kind}: valence {s.valence:.3f}  arousal {s.arousal:.3f}  mean {s.mean:.3f}{sure}")
-    return [*lines, f"saved in {found.runs[0].folder} and beside it"]
+    return [*lines, f"saved in {found.folder}; the folds beside it"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from cache.errors import CacheError
 from cache.records import Labels
-from fuse.bootstrap import Intervals, intervals
+from fuse.bootstrap import Intervals, intervals, mean_intervals
 from fuse.metrics import Scores, ccc_va
 from fuse.moments import Moments, moments
 from fuse.predict import Predictions
@@ -18,7 +18,7 @@ class Evaluation:
 
     raw: global CCC over all its labelled frames concatenated, of the head's own output. smoothed: the same after
     ``postprocess``. per_recording: mean over recordings of each one's CCC, raw. frames: labelled frames scored.
-    raw_interval, smoothed_interval: how sure they are, over recordings; None where there is but one.
+    raw_interval, smoothed_interval, per_recording_interval: how sure they are, over recordings; None for a single one.
     smooth: width of the smoothing, in frames.
     """
 
@@ -29,6 +29,7 @@ class Evaluation:
     frames: int
     raw_interval: Intervals | None = None
     smoothed_interval: Intervals | None = None
+    per_recording_interval: Intervals | None = None
     smooth: int = 1
 
 
@@ -62,6 +63,7 @@ def evaluate(
         frames=int(sum(labels[r].labelled.sum() for r in names)),
         raw_interval=intervals([kinds["raw"]]),
         smoothed_interval=intervals([kinds["smoothed"]]),
+        per_recording_interval=mean_intervals(np.array([[s.valence, s.arousal] for s in each])),
         smooth=width,
     )
     return evaluation, kinds

@@ -79,6 +79,11 @@ def save_moments(path: Path, kinds: dict[str, Moments]) -> None:
                 writer.writerow([kind, recording, int(table[0, 0]), *map(repr, table[:, 1:].ravel().tolist())])
 
 
+def pooled(parts: list[Moments]) -> Moments:
+    """Those of disjoint recordings as one."""
+    return Moments(tuple(r for m in parts for r in m.recordings), np.concatenate([m.table for m in parts]))
+
+
 def read_moments(path: Path, kind: str) -> Moments:
     """One way of scoring of a saved table. Raises CacheError where the run has none."""
     if not path.is_file():

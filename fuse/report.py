@@ -36,7 +36,7 @@ def ablation_table(rows: Sequence[RowResult], partition: str) -> Table:
             f"{row.raw['valence'].mean:.3f}",
             f"{row.raw['arousal'].mean:.3f}",
             _spread(row.raw["mean"]),
-            _range(row.raw_interval.mean) if row.raw_interval else "",
+            _raw_range(row),
             f"{row.smoothed['mean'].mean:.3f}",
             _thousands(row.parameters),
             f"{row.seconds:.1f}",
@@ -70,14 +70,19 @@ def _scores_table(title: str, evaluations: dict[str, Evaluation], caption: str) 
     for partition, e in evaluations.items():
         wide = f"smoothed, {e.smooth} frames"
         kinds = {"raw, all frames": e.raw, wide: e.smoothed, "mean over recordings": e.per_recording}
-        sure = {"raw, all frames": e.raw_interval, wide: e.smoothed_interval}
-        for kind, s in kinds.items():
+        sure = (e.raw_interval, e.smoothed_interval, e.per_recording_interval)
+        for (kind, s), i in zip(kinds.items(), sure, strict=True):
             table.add_row(partition, kind, f"{s.valence:.3f}", f"{s.arousal:.3f}", f"{s.mean:.3f}")
-            if i := sure.get(kind):
+            if i:
                 table.add_row(
                     "", f"  {LEVEL:.0%} over {e.recordings} recordings", *map(_range, (i.valence, i.arousal, i.mean))
                 )
     return table
+
+
+def _raw_range(row: RowResult) -> str:
+    found = row.intervals["raw"]
+    return _range(found.mean) if found else ""
 
 
 def _range(i: Interval) -> str:
@@ -117,7 +122,7 @@ def markdown(rows: Sequence[RowResult]) -> str:
         cells = [f"{r.raw[d].mean:.3f}" for d in ("valence", "arousal")]
         cells += [
             _spread(r.raw["mean"]),
-            _range(r.raw_interval.mean) if r.raw_interval else "",
+            _raw_range(r),
             f"{r.smoothed['mean'].mean:.3f}",
             _thousands(r.parameters),
             f"{r.seconds:.1f}",

@@ -16,20 +16,25 @@ from cache.errors import UsageError
 from cache.progress import progress
 from cache.records import MODALITIES, Modality
 from cache.store import FeatureCache
+from fuse.bootstrap import intervals
 from fuse.corrupt import LEVELS, Corruption, Kind, Pattern, corrupted
 from fuse.data import Corpus, absent_faces
 from fuse.evaluate import global_ccc
 from fuse.finished import Finished, load_run, open_for
 from fuse.fit import predicted
 from fuse.metrics import Scores
+from fuse.moments import Moments, moments
 from fuse.postprocess import postprocess
 from fuse.train import torch_device
+
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class Point:
     """One run under one corruption: raw CCC, mean over ``seeds`` patterns, std of the mean; smoothed_mean beside it.
 
+    low, high: interval of the mean, over recordings; None for a single one.
     floor: raw mean CCC, on whole data, of the run that has only what remains, floor_run; None where none was given.
     """
 
@@ -43,6 +48,8 @@ class Point:
     arousal: float
     mean: float
     std: float
+    low: float | None
+    high: float | None
     smoothed_mean: float
     floor: float | None
     floor_run: str
@@ -89,6 +96,13 @@ class Plan:
                 yield [Corruption(kind, modality, level, self.pattern, s) for s in range(self.seeds if chance else 1)]
 
 
+@dataclass(frozen=True)
+class _Scored:
+    raw: Scores
+    smoothed: Scores
+    moments: Moments
+
+
 def run_robustness(
     folders: list[Path], cache: FeatureCache, partition: str, plan: Plan, device: str = "auto", *, quiet: bool = False
 ) -> Robustness:
@@ -103,7 +117,7 @@ def run_robustness(
         if corpus.recordings != corpora[0].recordings:
             raise UsageError(f"{run.folder.name} rests on other recordings of {partition} than {runs[0].folder.name}")
         run.head.to(torch_device(device))
-    clean = {r.folder.name: _scores(r, c)[0].mean for r, c in zip(runs, corpora, strict=True)}
+    clean = {r.folder.name: _scored(r, c).raw.mean for r, c in zip(runs, corpora, strict=True)}
     wanted = [(r, c, m) for r, c in zip(runs, corpora, strict=True) for m in _corruptible(r, plan)]
     points = []
     with progress("robustness", sum(len(g) for _, _, m in wanted for g in plan.conditions(m)), quiet=quiet) as step:
@@ -135,9 +149,10 @@ def _point(
 ) -> Point:
     found = []
     for what in group:
-        found.append(_scores(run, corrupted(corpus, run.streams, what)))
+        found.append(_scored(run, corrupted(corpus, run.streams, what)))
         step()
-    raw = np.array([[s.valence, s.arousal, s.mean] for s, _ in found])
+    raw = np.array([[s.raw.valence, s.raw.arousal, s.raw.mean] for s in found])
+    sure = intervals([s.moments for s in found], resamples=RESAMPLES)
     valence, arousal, mean = raw.mean(axis=0).tolist()
     what = group[0]
     return Point(
@@ -151,19 +166,20 @@ def _point(
         arousal=arousal,
         mean=mean,
         std=float(raw[:, 2].std(ddof=1)) if len(group) > 1 else 0.0,
-        smoothed_mean=float(np.mean([s.mean for _, s in found])),
+        low=sure.mean.low if sure else None,
+        high=sure.mean.high if sure else None,
+        smoothed_mean=float(np.mean([s.smoothed.mean for s in found])),
         floor=floor[0],
         floor_run=floor[1],
     )
 
 
-def _scores(run: Finished, corpus: Corpus) -> tuple[Scores, Scores]:
-    """Raw and smoothed."""
+def _scored(run: Finished, corpus: Corpus) -> _Scored:
     predictions = predicted(run.head, corpus, run.recipe, run.protocol)
     absent = absent_faces(corpus, run.streams) if run.recipe.interpolate else None
-    return global_ccc(predictions, corpus.labels), global_ccc(
-        postprocess(predictions, run.width, absent), corpus.labels
-    )
+    smoothed = postprocess(predictions, run.width, absent)
+    raw, after = (global_ccc(p, corpus.labels) for p in (predictions, smoothed))
+    return _Scored(raw, after, moments(predictions, corpus.labels))
 
 
 def _floor(

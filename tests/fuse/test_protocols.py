@@ -11,6 +11,7 @@ import torch
 import fuse.train
 from cache.errors import ConfigError, UsageError
 from cache.records import Partitions
+from fuse.compare import compare_runs
 from fuse.crossval import fold_lines, run_folds
 from fuse.data import open_partition
 from fuse.dropout import drop_modalities
@@ -92,6 +93,7 @@ def test_cross_validation_pools_frames_that_no_run_had_seen(toy_cache, tmp_path)
     assert found.raw.mean == pytest.approx(want.mean, abs=1e-5)
     assert found.raw_interval.mean.low < found.raw.mean < found.raw_interval.mean.high
     assert len(fold_lines(found)) == 7
+    assert compare_runs(Path(found.folder), Path(found.folder)).differences["mean"].a == pytest.approx(found.raw.mean)
     assert "train-fusion, fold 0 of 3 by subject" in (Path(found.runs[0].folder) / LOG).read_text()
 
 

@@ -148,6 +148,7 @@ def test_the_clean_end_of_each_curve_is_what_the_run_reported(found, runs):
         for p in found.points:
             if p.run == Path(run.folder).name and p.level == 0:
                 assert p.mean == pytest.approx(run.evaluations["validation"].raw.mean, abs=1e-12)
+                assert p.low < p.mean < p.high
                 assert p.smoothed_mean == pytest.approx(run.evaluations["validation"].smoothed.mean, abs=1e-12)
 
 
@@ -173,7 +174,7 @@ def test_what_matters_costs_and_the_floor_is_the_run_with_what_remains(found, ru
 
 def test_areas_are_the_mean_height_of_the_curve():
     def at(level, mean):
-        return Point("r", "audio", "drop", "iid", level, 1, 0, 0, mean, 0, 0, 0.4, "f")
+        return Point("r", "audio", "drop", "iid", level, 1, 0, 0, mean, 0, None, None, 0, 0.4, "f")
 
     (area,) = areas([at(0, 0.6), at(50, 0.4), at(100, 0.0)])
     assert area.area == pytest.approx((0.5 * 50 + 0.2 * 50) / 100)

@@ -290,8 +290,8 @@ def test_an_ablation_is_the_same_as_its_runs_and_leaves_a_table(toy_cache, tmp_p
     assert results[1].raw["mean"].mean == pytest.approx(np.mean(results[1].raw["mean"].values))
     assert "voice alone" in markdown(results)
     assert ablation_table(results, "test").row_count == 2
-    assert run_table(alone).row_count == 10
-    assert results[1].raw_interval.mean.low < results[1].raw["mean"].mean < results[1].raw_interval.mean.high
+    assert run_table(alone).row_count == 12
+    assert results[1].intervals["raw"].mean.low < results[1].raw["mean"].mean < results[1].intervals["raw"].mean.high
     labels = {r: toy_cache.labels.read("va", r) for r in toy_cache.labels.partitions("va").members("test")}
     run = Path(results[1].folders[0])
     plot_ablation(tmp_path / "a.png", results, "test")

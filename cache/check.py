@@ -37,6 +37,15 @@ def undamaged(folder: Path) -> Path:
     return folder
 
 
+def undamaged_array(folder: Path, name: str) -> Path:
+    """One array of a group. Raises CorruptCache where a deep check finds anything wrong with it: for what is small."""
+    written = attributes(folder).get("arrays", {}).get(name)
+    fault = next(_array_faults(folder / name, written, deep=True), None) if written else "is in no commit record"
+    if fault:
+        raise CorruptCache(f"{folder / name} is damaged: {fault}", hint="name all damage: cache verify --deep")
+    return folder / name
+
+
 def sealed_fault(path: Path) -> str:
     """What is wrong with a file of recognised words; "" where nothing is."""
     try:

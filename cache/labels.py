@@ -8,7 +8,7 @@ import numpy as np
 from cache.check import undamaged, whole
 from cache.commit import staged
 from cache.errors import CacheError
-from cache.groups import attributes, children, committed, fill_group
+from cache.groups import attributes, children, committed, fill_group, steady
 from cache.ids import folder_of
 from cache.layout import group_metadata, write_file
 from cache.reader import open_array
@@ -61,8 +61,21 @@ class LabelStore:
     def read(self, protocol: str, recording: str) -> Labels:
         """Labels of one recording. Raises CacheError where it has none."""
         folder = inside(self.root, self._folder(protocol) / folder_of(recording))
-        undamaged(committed(folder, recording))
-        return Labels(open_array(folder / "va").copy(), open_array(folder / "labelled").copy())
+
+        def labels() -> Labels:
+            undamaged(committed(folder, recording))
+            return Labels(open_array(folder / "va").copy(), open_array(folder / "labelled").copy())
+
+        return steady(self._folder(protocol), labels)
+
+    def mark(self, protocol: str, recording: str) -> Any:
+        """What tells one labelling of a recording from another, without looking at it."""
+        return attributes(committed(self._folder(protocol) / folder_of(recording), recording))["arrays"]
+
+    def marks(self, protocol: str) -> dict[str, Any]:
+        """The mark of every recording with labels, by id, sorted."""
+        top = self._folder(protocol)
+        return steady(top, lambda: {r: self.mark(protocol, r) for r in children(top)})
 
     def has(self, protocol: str, recording: str) -> bool:
         """Whether a recording has labels under that protocol."""
@@ -70,7 +83,8 @@ class LabelStore:
 
     def recordings(self, protocol: str) -> list[str]:
         """Ids of the recordings with labels, sorted."""
-        return children(self._folder(protocol))
+        top = self._folder(protocol)
+        return steady(top, lambda: children(top))
 
     def partitions(self, protocol: str) -> Partitions:
         """Who is in which partition. Raises CacheError with the protocols there are."""

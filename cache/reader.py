@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cache.check import undamaged_array
 from cache.declared import Declared, declared
 from cache.errors import CorruptCache
 from cache.layout import chunk_file, data_bytes, index_bytes, shard_index
@@ -72,20 +73,29 @@ def _fitting(folder: Path, values: Array, present: Array) -> tuple[Array, Bool]:
 
 
 class StreamReader:
-    """Random windows of one stream. Maps are opened on first touch, so it pickles and forks."""
+    """Random windows of one stream. Maps are opened on first touch, so it pickles and forks.
+
+    What a recording was at first touch it stays: values and presence are of one commit, and where the recording is made
+    anew meanwhile, it is either read as it was or refused.
+    """
 
     def __init__(self, folders: dict[str, Path]) -> None:
         self.folders = folders
-        self._values = {recording: folder / "values" for recording, folder in folders.items()}
-        self._present: dict[str, Bool] = {}
+        self._known: dict[str, tuple[_Commit, Bool]] = {}
 
     def recording(self, recording: str) -> tuple[Array, Bool]:
-        """values [T,D] in the stored dtype, without copying, and present bool[T] of one recording."""
-        values = _kept_open(self._values[recording])
-        if recording not in self._present:
-            present = open_array(self.folders[recording] / "present").copy()
-            self._present[recording] = _fitting(self.folders[recording], values, present)[1]
-        return values, self._present[recording]
+        """values [T,D] in the stored dtype, without copying, and present bool[T] of one recording.
+
+        Raises CorruptCache where it is damaged, as far as metadata, sizes and presence tell, or was made anew.
+        """
+        if recording not in self._known:
+            commit = _commit(self.folders[recording])
+            present = open_array(undamaged_array(self.folders[recording], "present")).copy()
+            _fitting(self.folders[recording], _kept_open(commit), present)
+            _same(commit)
+            self._known[recording] = commit, present
+        commit, present = self._known[recording]
+        return _kept_open(commit), present
 
     def window(self, recording: str, frames: slice | Sequence[int] | npt.NDArray[np.integer]) -> Array:
         """values [L,D] of some frames; a slice is a view, anything else a copy."""
@@ -93,24 +103,44 @@ class StreamReader:
         return values
 
 
+_Commit = tuple[Path, int, int]  # a recording's folder, and which file its commit record is: inode, time in ns
+
+
+def _commit(folder: Path) -> _Commit:
+    try:
+        record = (folder / "zarr.json").stat()
+    except FileNotFoundError as error:
+        raise CorruptCache(f"{folder} is gone", hint="run the same command again") from error
+    return folder, record.st_ino, record.st_mtime_ns
+
+
+def _same(commit: _Commit) -> None:
+    """Raises CorruptCache where a recording is not of that commit any more."""
+    if _commit(commit[0]) != commit:
+        raise CorruptCache(f"{commit[0]} was made anew while it was read", hint="run the same command again")
+
+
 #: Arrays of this process, the least recently used first. A map holds a file descriptor, and a corpus has more
 #: recordings than a process may hold files; an unpacked array holds its bytes, and a corpus more of them than memory.
-_open_maps: OrderedDict[Path, Array] = OrderedDict()
-_unpacked: OrderedDict[Path, Array] = OrderedDict()
+_open_maps: OrderedDict[_Commit, Array] = OrderedDict()
+_unpacked: OrderedDict[_Commit, Array] = OrderedDict()
 
 
-def _kept_open(folder: Path) -> Array:
+def _kept_open(commit: _Commit) -> Array:
+    """The values of a recording's commit. Raises CorruptCache where they are not open and it is gone."""
     for kept in (_open_maps, _unpacked):
-        if folder in kept:
-            kept.move_to_end(folder)
-            return kept[folder]
+        if commit in kept:
+            kept.move_to_end(commit)
+            return kept[commit]
+    _same(commit)
+    folder = commit[0] / "values"
     about = declared(folder)
     if about.mappable:
-        array = _open_maps[folder] = _mapped(folder, about)
+        array = _open_maps[commit] = _mapped(folder, about)
         if len(_open_maps) > _maps_at_once():
             _open_maps.popitem(last=False)
     else:
-        array = _unpacked[folder] = unpack(folder, about)
+        array = _unpacked[commit] = unpack(folder, about)
         while len(_unpacked) > 1 and sum(a.nbytes for a in _unpacked.values()) > _UNPACKED:
             _unpacked.popitem(last=False)
     return array

@@ -157,7 +157,8 @@ class FeatureCache:
         with them. Returns how many frames are absent.
         Raises DataError where values are not finite or do not fit the dtype: nothing is committed then.
         """
-        shape = (len(self.timelines.read(recording)), self.stream(key).dim)
+        timeline = self.timelines.read(recording)
+        shape = (len(timeline), self.stream(key).dim)
         folder, present, kind = self.folder(key, recording), [np.empty(0, bool)], dtype_of(dtype)
         with staged(self.root, folder) as staging:
 
@@ -171,7 +172,8 @@ class FeatureCache:
             seen = np.concatenate(present)
             written["present"] = write_array(staging / "present", seen, DIMS["present"])
             absent = int((~seen).sum())
-            close_group(staging, recording, written, {"absent_frames": absent, **(info or {})})
+            own = {"timeline": timeline.mark, "absent_frames": absent}
+            close_group(staging, recording, written, {**own, **(info or {}), **own})
         return absent
 
     def read(self, key: str, recording: str) -> Aligned:

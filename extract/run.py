@@ -141,14 +141,15 @@ def _extracted(
 
 
 def _every(seconds: float, act: Callable[[], object]) -> Callable[[], None]:
-    """``act``, but at most once in so many seconds."""
-    last = -math.inf
+    """``act``, but at most once in so many seconds, and for a twentieth of the time at most."""
+    due = -math.inf
 
     def sometimes() -> None:
-        nonlocal last
-        if time.monotonic() - last >= seconds:
+        nonlocal due
+        begun = time.monotonic()
+        if begun >= due:
             act()
-            last = time.monotonic()
+            due = time.monotonic() + max(seconds, 20 * (time.monotonic() - begun))
 
     return sometimes
 

@@ -8,7 +8,7 @@ import csv
 import hashlib
 from pathlib import Path
 
-from cache.errors import UsageError
+from cache.errors import CacheError, UsageError
 from cache.records import Labels
 from fuse.snapshot import Snapshot
 
@@ -58,10 +58,19 @@ def run_of(folder: Path) -> Path:
 
 def has_labels(snapshot: Snapshot, partition: str) -> bool:
     """Whether any recording of that partition has a label file; its values are not looked at."""
-    return bool(set(snapshot.split.members(partition)) & set(snapshot.cache.labels.recordings(snapshot.protocol)))
+    return bool(set(snapshot.split.members(partition)) & snapshot.marks.keys())
 
 
 def _read(snapshot: Snapshot, partition: str) -> dict[str, Labels]:
+    return {r: _unchanged(snapshot, r) for r in snapshot.split.members(partition) if r in snapshot.marks}
+
+
+def _unchanged(snapshot: Snapshot, recording: str) -> Labels:
+    """Labels as they were when the run began. Raises CacheError where they are others now."""
     store, protocol = snapshot.cache.labels, snapshot.protocol
-    annotated = set(store.recordings(protocol))
-    return {r: store.read(protocol, r) for r in snapshot.split.members(partition) if r in annotated}
+    found, mark = store.read(protocol, recording), store.mark(protocol, recording)
+    if mark != snapshot.marks[recording]:
+        raise CacheError(
+            f"the labels of {recording!r} were changed since this run began", hint="run the same command again"
+        )
+    return found

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file as save_tensors
 from torch import Tensor
 
+from cache.errors import CacheError
 from cache.ids import folder_of
 from cache.recipe import to_json, to_plain
 from cache.records import StreamSpec
@@ -50,6 +51,7 @@ class RunFolder:
         streams: tuple[StreamSpec, ...],
         plugins: tuple[Path, ...],
         trained_on: Traits,
+        data: str,
         *,
         keep_checkpoint: bool = False,
     ) -> None:
@@ -70,10 +72,20 @@ class RunFolder:
             "packages": {p: importlib.metadata.version(p) for p in _PACKAGES},
             "streams": [to_plain(s) for s in streams],
             "trained_on": to_plain(trained_on),
+            "data": data,
             "plugins": {p.name: hashlib.sha256(p.expanduser().read_bytes()).hexdigest() for p in plugins},
             "commit": _git_commit(),
         }
         (self.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+
+    def check_data(self, data: str) -> None:
+        """Raises CacheError where the run that this folder holds began on other features or labels than these."""
+        path = self.path / "environment.json"
+        if path.is_file() and json.loads(path.read_text()).get("data") != data:
+            raise CacheError(
+                f"features or labels of the cache have changed since {self.path.name} began: it cannot go on",
+                hint="run the same command without --resume",
+            )
 
     def save_history(self, rows: list[dict[str, float]]) -> None:
         """A row an epoch."""

@@ -5,7 +5,9 @@ changes the run, and every number says which share of its partition it rests on.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+from cache.fingerprint import fingerprint
 from cache.reader import StreamReader
 from cache.records import Partitions, StreamSpec
 from cache.store import FeatureCache
@@ -38,13 +40,17 @@ class Share:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A cache when a run began. readers: by stream name, of what was committed then; split: as it was then."""
+    """A cache when a run began. readers: by stream name, of what was committed then; split: as it was then.
+
+    marks: of the labels of each annotated recording then; they tell which labels these were, not what is in them.
+    """
 
     cache: FeatureCache
     streams: tuple[StreamSpec, ...]
     protocol: str
     split: Partitions
     readers: dict[str, StreamReader]
+    marks: dict[str, Any]
 
     def whole(self) -> list[str]:
         """Recordings of the protocol that have all streams, sorted."""
@@ -53,5 +59,16 @@ class Snapshot:
 
 def take_snapshot(cache: FeatureCache, streams: tuple[StreamSpec, ...], protocol: str) -> Snapshot:
     """The streams of a cache now. Raises CacheError where it has no such protocol."""
-    split = cache.labels.partitions(protocol)
-    return Snapshot(cache, streams, protocol, split, {s.name: cache.reader(s.key) for s in streams})
+    split, marks = cache.labels.partitions(protocol), cache.labels.marks(protocol)
+    return Snapshot(cache, streams, protocol, split, {s.name: cache.reader(s.key) for s in streams}, marks)
+
+
+def digest(snapshot: Snapshot) -> str:
+    """Tells the features and labels of one snapshot from those of another, by their checksums alone."""
+    cache, members = snapshot.cache, snapshot.split.of
+    features = [
+        [s.key, r, cache.commit_record(s.key, r)["arrays"]]
+        for s in snapshot.streams
+        for r in sorted(members.keys() & snapshot.readers[s.name].folders.keys())
+    ]
+    return fingerprint([members, {r: m for r, m in snapshot.marks.items() if r in members}, features])

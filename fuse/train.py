@@ -25,7 +25,7 @@ from fuse.postprocess import choose_width, postprocess
 from fuse.recipe import TrainRecipe, check, make_head, protocol_of, run_name
 from fuse.resident import placed
 from fuse.runs import RunFolder
-from fuse.snapshot import Share, Snapshot, take_snapshot
+from fuse.snapshot import Share, Snapshot, digest, take_snapshot
 from fuse.streams import choose_streams
 from fuse.traits import traits
 
@@ -73,9 +73,12 @@ def run_train(recipe: TrainRecipe, *, resume: bool = False, quiet: bool = False)
     device = torch_device(recipe.device)
     snapshot = _snapshot(cache, streams, recipe)
     folder = RunFolder(recipe.runs / (cache.dataset or cache.root.name) / run_name(recipe, snapshot))
-    if resume and (done := folder.metrics()):
-        log.info("complete: %s", folder.path)
-        return build(RunResult, done)
+    mark = digest(snapshot)
+    if resume:
+        folder.check_data(mark)
+        if done := folder.metrics():
+            log.info("complete: %s", folder.path)
+            return build(RunResult, done)
     opened = functools.partial(open_partition, snapshot, skip_incomplete=recipe.skip_incomplete)
     parts = {"train": opened("train")}
     parts["validation"] = opened("validation", parts["train"].stats)
@@ -83,7 +86,7 @@ def run_train(recipe: TrainRecipe, *, resume: bool = False, quiet: bool = False)
         parts = {p: permuted(corpus, recipe.seed) for p, corpus in parts.items()}
     parts = {p: placed(corpus, device, recipe.resident) for p, corpus in parts.items()}
     saved = dataclasses.replace(recipe, **dataclasses.asdict(protocol))
-    folder.start(saved, streams, recipe.plugins, traits(parts["train"]), keep_checkpoint=resume)
+    folder.start(saved, streams, recipe.plugins, traits(parts["train"]), mark, keep_checkpoint=resume)
     head.to(device).start_at(mean_label(for_training(parts["train"], delay_of(recipe))).to(device))
     opening = time.monotonic() - start
     fitted = fit(head, parts, recipe, protocol, folder.checkpoint, resume=resume, quiet=quiet)

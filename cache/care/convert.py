@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 _AT_ONCE = 1024  # frames
-_RECORD = {"recording", "arrays", "absent_frames"}  # of a commit record, made anew
+_RECORD = {"recording", "arrays", "absent_frames", "timeline"}  # of a commit record, made anew
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import pytest
 import torch
 
 import fuse.fit
-from cache.errors import CorruptCache
+from cache.errors import CacheError, CorruptCache
+from cache.store import FeatureCache
 from fuse.ablate import AblateRecipe, Row, run_ablate
 from fuse.checkpoint import load_state, save_state
 from fuse.recipe import TrainRecipe
@@ -129,6 +131,19 @@ def test_a_table_resumes_run_by_run(toy_cache, tmp_path, monkeypatch):
     rows = run_ablate(table, resume=True, quiet=True)
     assert [len(r.folders) for r in rows] == [2, 2]
     assert {p: p.stat().st_mtime_ns for p in done} == done
+
+
+def test_a_run_does_not_go_on_with_other_labels(toy_cache, tmp_path, monkeypatch):
+    shutil.copytree(toy_cache.root, tmp_path / "cache")
+    cache = FeatureCache(tmp_path / "cache")
+    with killed_after(monkeypatch, 5):
+        run_train(recipe(cache, tmp_path / "runs"), quiet=True)
+    labels = {r: cache.labels.read("va", r) for r in cache.labels.recordings("va")}
+    labels["rec0"].va[:] *= 0.9
+    cache.labels.write("va", labels, cache.labels.partitions("va"))
+    with pytest.raises(CacheError, match=r"changed since concat-.* began: it cannot go on; .* without --resume"):
+        run_train(recipe(cache, tmp_path / "runs"), resume=True, quiet=True)
+    run_train(recipe(cache, tmp_path / "runs"), quiet=True)
 
 
 def test_a_checkpoint_runs_no_code_and_is_whole_or_absent(tmp_path):

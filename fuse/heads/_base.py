@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cache.errors import UsageError
 from fuse.batch import HeadInputs
+from fuse.heads._regressor import OutputSpace, Regressor
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,20 @@ class Head(nn.Module):
         self.cfg = cfg
 
     def start_at(self, mean_va: Tensor) -> None:
-        """Told the training partition's mean label f32[2] once, before training. Default: nothing."""
+        """Told the training partition's mean label f32[2] once, before training.
+
+        A head whose last layers are ``self.regressor``, a Regressor, starts there; any other does nothing.
+        """
+        last = getattr(self, "regressor", None)
+        if isinstance(last, Regressor):
+            last.start_at(mean_va)
+
+
+@dataclass(frozen=True)
+class OutputConfig(Head.Config):
+    """Options of a head that ends in a Regressor. output_space: what its last layer's two numbers are."""
+
+    output_space: OutputSpace = "cartesian"
 
 
 def _check_streams(inputs: HeadInputs) -> None:

@@ -11,29 +11,50 @@ from cache.errors import UsageError
 from cache.records import StreamSpec
 from fuse.batch import HeadInputs
 from fuse.heads import HEADS, Head
-from fuse.heads._base import visible
+from fuse.heads._base import OutputConfig, visible
 from fuse.heads._block import Adapters, masked_softmax
+from fuse.heads._regressor import Regressor
 from fuse.losses import LOSSES
 
 B, L = 3, 6
 DIMS = {"face": 10, "voice": 7, "words": 9, "pose": 5}
 MODALITY = {"face": "visual", "voice": "audio", "words": "text", "pose": "visual"}
 ONE_STREAM_ONLY = {"unimodal"}
+ONE_STREAM_NEVER = {"jca+dca", "rjca+dca"}
 SMALL = {  # fewer numbers where the shipped widths would only make the tests slow; no dropout-free special cases
     "maven": {"d": 16, "d_proj": 24, "d_att": 8},
     "jca": {"width": 12, "k": 5, "hidden": 16},
+    "rjca": {"width": 12, "k": 5, "hidden": 16},
     "cross-attention": {"hidden": 16},
+    "leader-follower": {"width": 16, "d_k": 8, "levels": 3},
+    "can": {"width": 16},
+}
+VARIANTS = {  # options under which a head is another model
+    "jca+dca": {"dca": True},
+    "rjca+dca": {"dca": True, "joint_lstm": False, "stream_lstm": False},
+    "rjca+code": {"block": "code", "share_weights": False},
+    "leader-follower+heads": {"heads": 2},
 }
 JUNK = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e30])
-CASES = [(name, n) for name in HEADS.names() for n in (1, 2, 3, 4) if n == 1 or name not in ONE_STREAM_ONLY]
+CASES = [
+    (name, n)
+    for name in (*HEADS.names(), *VARIANTS)
+    for n in (1, 2, 3, 4)
+    if (n == 1 or name not in ONE_STREAM_ONLY) and (n > 1 or name not in ONE_STREAM_NEVER)
+]
 every_head = pytest.mark.parametrize(("name", "n"), CASES, ids=[f"{name}-{n}" for name, n in CASES])
 
 
-def build(name, n, tokens=L, seed=0):
+def class_of(name):
+    return HEADS.get(name.partition("+")[0])
+
+
+def build(name, n, tokens=L, seed=0, **options):
     streams = tuple(StreamSpec(s, MODALITY[s], DIMS[s]) for s in list(DIMS)[:n])
-    cls = HEADS.get(name)
+    cls = class_of(name)
     torch.manual_seed(seed)
-    return cls(HeadInputs(streams, tokens), cls.Config(**SMALL.get(name, {}))).eval()
+    options = SMALL.get(name.partition("+")[0], {}) | VARIANTS.get(name, {}) | options
+    return cls(HeadInputs(streams, tokens), cls.Config(**options)).eval()
 
 
 def batch(n, tokens=L, seed=0):
@@ -58,6 +79,15 @@ def junk(shape):
 def spoil(x, where):
     """x with junk stored where told; ``where`` [B,L] per stream."""
     return {m: torch.where(where[m].unsqueeze(-1), junk(v.shape), v) for m, v in x.items()}
+
+
+def has_space(name):
+    """Whether a head ends in a Regressor; a user's own need not, and ridge is solved for the labels themselves."""
+    return issubclass(class_of(name).Config, OutputConfig)
+
+
+def regressors(head):
+    return [m for m in head.modules() if isinstance(m, Regressor)]
 
 
 def step(head, x, present, real):
@@ -135,7 +165,7 @@ def test_padding_changes_no_real_output(name, n):
 
 @every_head
 def test_appended_padding_changes_no_real_output(name, n):
-    if HEADS.get(name).fixed_length:
+    if class_of(name).fixed_length:
         return  # refuses another length; its own test says so
     head = build(name, n)
     x, present, real = batch(n)
@@ -221,11 +251,69 @@ def test_start_at_takes_the_training_mean_and_leaves_the_head_usable(name, n):
 
 
 @every_head
+def test_heads_with_an_output_space_start_at_the_training_mean_in_either(name, n):
+    if not has_space(name):
+        return
+    for space in ("cartesian", "polar"):
+        head = build(name, n, output_space=space)
+        for mean in ((0.24, -0.2), (-0.3, 0.1)):
+            for last in regressors(head):
+                torch.nn.init.zeros_(last[-1].weight)
+            head.start_at(torch.tensor(mean))
+            x, present, real = batch(n)
+            torch.testing.assert_close(head(x, present, real)[real], torch.tensor(mean).expand(int(real.sum()), 2))
+
+
+@every_head
+def test_pitfall_26_theta_plus_two_pi_changes_no_output(name, n):
+    if not has_space(name):
+        return
+    head = build(name, n, output_space="polar")
+    before = head(*batch(n))
+    with torch.no_grad():
+        for last in regressors(head):
+            last[-1].bias[1] += 2 * math.pi
+    torch.testing.assert_close(head(*batch(n)), before, atol=1e-5, rtol=0)
+    assert (before - build(name, n, output_space="cartesian")(*batch(n))).abs().max() > 1e-6
+
+
+@every_head
+def test_another_window_length_runs_or_is_refused_with_both_numbers(name, n):
+    head = build(name, n)
+    for tokens in (1, L - 1, L + 7):
+        x, present, real = batch(n, tokens=max(tokens, 4))
+        x, present = ({m: v[:, :tokens] for m, v in part.items()} for part in (x, present))
+        if class_of(name).fixed_length:
+            with pytest.raises(UsageError, match=f"windows of {L} tokens, got {tokens}"):
+                head(x, present, real[:, :tokens])
+        else:
+            assert head(x, present, real[:, :tokens]).shape == (B, tokens, 2)
+
+
+@every_head
+def test_training_mode_is_as_blind_to_absent_tokens_and_padding(name, n):
+    """Statistics of a batch, and dropout, are no way round the masks."""
+    head = build(name, n).train()
+    x, present, real = batch(n)
+    hidden = {m: ~(p & real) for m, p in present.items()}
+    outs = []
+    for features in (x, spoil(x, hidden)):
+        torch.manual_seed(0)
+        outs.append(head(features, present, real)[real])
+    assert torch.equal(*outs)
+
+
+@every_head
 def test_heads_read_streams_by_name_not_by_position(name, n):
     head = build(name, n)
     x, present, real = batch(n)
     turned = {m: x[m] for m in reversed(x)}
     torch.testing.assert_close(head(x, present, real), head(turned, present, real))
+
+
+def test_only_ridge_has_no_output_space():
+    shipped = [n for n in HEADS.names() if HEADS.get(n).__module__.startswith("fuse.heads.")]
+    assert [n for n in shipped if not has_space(n)] == []
 
 
 @pytest.mark.parametrize("name", HEADS.names())

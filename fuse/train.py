@@ -16,10 +16,11 @@ from cache.recipe import to_plain
 from cache.records import StreamSpec
 from cache.registry import load_plugin
 from cache.store import FeatureCache
+from fuse.closed import fit_closed
 from fuse.data import Corpus, has_labels, mean_label, open_partition, permuted
 from fuse.evaluate import Evaluation, evaluate
 from fuse.heads import Head
-from fuse.heads._base import Protocol
+from fuse.heads._base import ClosedForm, Protocol
 from fuse.losses import LOSSES
 from fuse.predict import predict
 from fuse.recipe import TrainRecipe, check, make_head, protocol_of, run_name
@@ -112,6 +113,8 @@ def fit(
     """Train to the best validation CCC and leave the head with those weights. Returns a row an epoch."""
     train, held_out = parts["train"], parts["validation"]
     windows, held_windows = (make_windows(c.lengths, *_sampling(protocol)) for c in (train, held_out))
+    if isinstance(head, ClosedForm):
+        return fit_closed(head, (train, windows), (held_out, held_windows), protocol.batch_size, recipe.smooth)
     optimiser = torch.optim.AdamW(head.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay)
     rng = np.random.default_rng(recipe.seed)
     history: list[dict[str, float]] = []

@@ -25,64 +25,20 @@ Readings where the paper is silent or contradicts itself:
 - the paper states AdamW 1e-2 and Adam 1e-3 as weight decays; the first is the default here.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from cache.errors import UsageError
 from fuse.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._additive import AdditiveAttention
+from fuse.heads._attention import SelfAttention, TransformerLayer, attend, sinusoids
 from fuse.heads._base import Head, OutputConfig, Protocol, visible
 from fuse.heads._block import Adapters, keep
 from fuse.heads._regressor import OutputSpace, regressor
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, heads: int) -> Tensor:
-    """Multi-head dot-product attention (Eq. 13), 0 where a window has no key. q, k, v: [B,T,d]; keys: bool[B,T]."""
-    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))  # [B,h,T,d/h]
-    some = keys.any(dim=-1)[:, None]  # [B,1]
-    # a window without keys attends to everything, then is zeroed: finite forward and backward
-    mask = (keys | ~some)[:, None, None, :]  # [B,1,1,T]
-    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return keep(out.transpose(1, 2).flatten(2), some)  # [B,T,d]
-
-
-class SelfAttention(nn.Module):
-    """MultiHead(x, x, x) of Eq. 15-18."""
-
-    def __init__(self, d: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(d, 3 * d, bias=False)
-        self.out = nn.Linear(d, d)
-
-    def forward(self, x: Tensor, keys: Tensor) -> Tensor:
-        """x: [B,T,d], keys: bool[B,T] -> [B,T,d]."""
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
-        out: Tensor = self.out(attend(q, k, v, keys, self.heads))
-        return out
-
-
-class TransformerLayer(nn.Module):
-    """Pre-LN encoder layer, the alternative refiner."""
-
-    def __init__(self, d: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(d)
-        self.attention = SelfAttention(d, heads)
-        self.feed = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 4 * d), nn.GELU(), nn.Linear(4 * d, d))
-        self.drop = nn.Dropout(dropout)
-
-    def forward(self, h: Tensor, keys: Tensor) -> Tensor:
-        """h: [B,T,d], keys: bool[B,T] -> [B,T,d]."""
-        h = h + self.drop(self.attention(self.norm(h), keys))
-        out: Tensor = h + self.drop(self.feed(h))
-        return out
 
 
 class CrossModal(nn.Module):
@@ -122,14 +78,6 @@ class Refine(nn.Module):
     def forward(self, x: Tensor, seen: Tensor) -> Tensor:
         """x: [B,T,d], seen: bool[B,T] -> [B,T,d], zero where not seen."""
         return keep(self.norm(self.attention(x, seen) + x), seen)
-
-
-def sinusoids(tokens: int, d: int, like: Tensor) -> Tensor:
-    """Sine and cosine of the token index at d/2 frequencies: [T,d]."""
-    half = (d + 1) // 2
-    rate = torch.exp(torch.arange(half, device=like.device) * (-math.log(10_000.0) / half))
-    angle = torch.arange(tokens, device=like.device).unsqueeze(-1) * rate  # [T,d/2]
-    return torch.cat([angle.sin(), angle.cos()], dim=-1)[:, :d].to(like.dtype)
 
 
 @HEADS.register("maven")

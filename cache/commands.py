@@ -1,7 +1,7 @@
 """``cli.py cache ...``: the commands that look after a cache."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,8 @@ Dataset = Annotated[str | None, typer.Option(help="Corpus: see [b]list datasets[
 CacheDir = Annotated[
     str | None, typer.Option("--cache", metavar="DIR|URL", help="Feature cache. Default: var/cache/DATASET.")
 ]
+Dtype = Literal["float32", "float16", "bfloat16"]
+Codec = Literal["none", "zstd", "gzip", "blosc"]
 
 cache_app = typer.Typer(help="Look after a feature cache.", no_args_is_help=True)
 
@@ -22,8 +24,8 @@ def info(dataset: Dataset = None, cache: CacheDir = None, json_: Json = False) -
 
     Example: python cli.py cache info --dataset demo
     """
+    from cache.care.info import describe, info_lines
     from cache.find import find_cache
-    from cache.info import describe, info_lines
 
     about = describe(find_cache(cache, dataset))
     show(about, json_, *info_lines(about))
@@ -40,8 +42,8 @@ def why(
 
     Example: python cli.py cache why swin --dataset demo
     """
+    from cache.care.why import explain, why_lines
     from cache.find import find_cache
-    from cache.why import explain, why_lines
 
     found = explain(find_cache(cache, dataset), key)
     show(found, json_, *why_lines(found))
@@ -60,7 +62,7 @@ def diff(
 
     Example: python cli.py cache diff swin-e9741fb4cfbd swin-3b17ab02cd9e --dataset demo
     """
-    from cache.diff import compare_streams, diff_lines
+    from cache.care.diff import compare_streams, diff_lines
     from cache.find import find_cache
 
     found = compare_streams(find_cache(cache, dataset), a, b, quiet=quiet)
@@ -86,9 +88,9 @@ def prune_cache(
 
     Example: python cli.py cache prune --dataset demo --stats --yes
     """
+    from cache.care.prune import Choice, plan_prune, prune, prune_lines
     from cache.errors import UsageError
     from cache.find import find_cache
-    from cache.prune import Choice, plan_prune, prune, prune_lines
 
     root = find_cache(cache, dataset)
     choice = Choice(partial, stats, unused, tuple(stream or ()), tuple(keep or ()))
@@ -116,10 +118,10 @@ def verify_cache(
 
     Example: python cli.py cache verify --dataset demo --deep
     """
-    from cache.against import against_lines, compare
+    from cache.care.against import against_lines, compare
+    from cache.care.receipt import read_receipt
+    from cache.care.verify import verdict_lines, verify
     from cache.find import find_cache
-    from cache.receipt import read_receipt
-    from cache.verify import verdict_lines, verify
 
     if against is not None:
         found = compare(find_cache(cache, dataset), read_receipt(against), quiet=quiet)
@@ -128,6 +130,36 @@ def verify_cache(
     verdict = verify(find_cache(cache, dataset), deep=deep, quiet=quiet)
     show(verdict, json_, *verdict_lines(verdict))
     return 1 if verdict.damages else 0
+
+
+@command(cache_app, "convert")
+def convert_cache(
+    dataset: Dataset = None,
+    cache: CacheDir = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR|URL", help="Cache to fill. Default: the same one.")] = None,
+    dtype: Annotated[Dtype | None, typer.Option(help="Another dtype, as streams of their own.")] = None,
+    codec: Annotated[Codec | None, typer.Option(help="Packed; our own layout without it and --chunk.")] = None,
+    chunk: Annotated[int | None, typer.Option(metavar="FRAMES", help="Frames in a chunk; 4096 if packed.")] = None,
+    stream: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this stream; may be repeated.")] = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The same features in another dtype, in other chunks or packed; what is there already is kept.
+
+    Another dtype is added to the same cache unless --out is given (a bare name then stands for two streams: use keys).
+    Other chunks and codecs alone need --out.
+
+    Example: python cli.py cache convert --dataset demo --dtype bfloat16
+    """
+    from cache.care.convert import convert, convert_lines
+    from cache.find import find_cache
+    from cache.packed import CHUNK, Packing
+
+    own = chunk is None and codec in (None, "none")
+    packing = None if own else Packing(codec or "none", CHUNK if chunk is None else chunk)
+    root, names = find_cache(cache, dataset), tuple(stream or ())
+    found = convert(root, out, dtype=dtype, packing=packing, streams=names, quiet=quiet)
+    show(found, json_, *convert_lines(found))
 
 
 Foreign = Annotated[str, typer.Argument(help="hdf5, csd, muse, mmsa, merbench or video-features.", metavar="FORMAT")]
@@ -226,8 +258,8 @@ def receipt(
 
     Example: python cli.py cache receipt --dataset demo --out receipt.json
     """
+    from cache.care.receipt import make_receipt, receipt_text
     from cache.find import find_cache
-    from cache.receipt import make_receipt, receipt_text
 
     text = receipt_text(make_receipt(find_cache(cache, dataset), quiet=quiet))
     if out is None:

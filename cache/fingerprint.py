@@ -10,9 +10,14 @@ def canonical(settings: Any) -> str:
     return json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def json_encoded(text: str) -> bytes:
+    """JSON as UTF-8; half a surrogate pair, as in names of files that are no UTF-8, as the escape JSON has for it."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def fingerprint(settings: Any) -> str:
     """First 12 hex digits of the sha256 of the canonical JSON; 48 bits are plenty for the streams of one cache."""
-    return hashlib.sha256(canonical(settings).encode()).hexdigest()[:12]
+    return hashlib.sha256(json_encoded(canonical(settings))).hexdigest()[:12]
 
 
 def stream_key(name: str, settings: Any) -> str:

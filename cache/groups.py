@@ -1,9 +1,9 @@
 """Folders as Zarr groups: their one attribute, their children, and how a group with arrays is committed."""
 
-import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,10 @@ from cache.commit import publish_file, staged
 from cache.errors import CacheError, CorruptCache
 from cache.ids import recording_of
 from cache.layout import group_metadata, seal, write_array, write_file
+from cache.trust import inside, parsed, read_metadata
 
 log = logging.getLogger("affuse")
+T = TypeVar("T")
 
 #: Names of the axes of every array there is.
 DIMS: dict[str, tuple[str, ...]] = {
@@ -34,10 +36,14 @@ def attributes(folder: Path) -> dict[str, Any]:
     """
     path = folder / "zarr.json"
     try:
-        record = dict(json.loads(path.read_bytes())["attributes"]["affuse"])
+        record = dict(parsed(read_metadata(path), path)["attributes"]["affuse"])
         written = record.pop("crc32c", None)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CacheError(f"nothing is cached at {folder}") from error
+    except CorruptCache:
+        raise
+    except OSError as error:
+        raise CacheError(f"cannot read {path}: {error.strerror}", hint="make the cache readable") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptCache(f"{path} is not the metadata of a feature cache ({error})") from error
     if written is None:
@@ -47,6 +53,28 @@ def attributes(folder: Path) -> dict[str, Any]:
     if written != seal(record):
         raise CorruptCache(f"{path} is damaged: its checksum is not that of its content")
     return record
+
+
+def steady(folder: Path, read: Callable[[], T]) -> T:
+    """What ``read`` gives while a group, which may be replaced whole, stays the same; else it is read again."""
+    while True:
+        before = _identity(folder)
+        try:
+            found = read()
+        except (CacheError, OSError):
+            if _identity(folder) == before:
+                raise
+            continue
+        if _identity(folder) == before:
+            return found
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        record = (folder / "zarr.json").stat()
+    except OSError:
+        return 0, 0
+    return record.st_ino, record.st_mtime_ns
 
 
 def committed(folder: Path, recording: str) -> Path:
@@ -64,14 +92,17 @@ def children(folder: Path) -> list[str]:
 
 def group_once(root: Path, folder: Path, record: dict[str, Any]) -> None:
     """Make a group without arrays, unless it is there and whole."""
-    path = folder / "zarr.json"
+    path, damaged = inside(root, folder) / "zarr.json", False
     try:
-        whole = group_metadata(attributes(folder)) == path.read_bytes()
-    except (CacheError, CorruptCache):
+        whole = group_metadata(attributes(folder)) == read_metadata(path)
+        damaged = not whole
+    except CorruptCache:
+        whole, damaged = False, True
+    except CacheError:
         whole = False
+    if damaged:
+        log.warning("%s was damaged and is written anew", path)
     if not whole:
-        if path.exists():
-            log.warning("%s was damaged and is written anew", path)
         publish_file(root, path, group_metadata(record))
 
 

@@ -8,11 +8,12 @@ import numpy as np
 from cache.check import undamaged, whole
 from cache.commit import staged
 from cache.errors import CacheError
-from cache.groups import attributes, children, committed, fill_group
+from cache.groups import attributes, children, committed, fill_group, steady
 from cache.ids import folder_of
 from cache.layout import group_metadata, write_file
 from cache.reader import open_array
 from cache.records import Labels, Partitions
+from cache.trust import inside
 
 
 class LabelStore:
@@ -59,8 +60,22 @@ class LabelStore:
 
     def read(self, protocol: str, recording: str) -> Labels:
         """Labels of one recording. Raises CacheError where it has none."""
-        folder = undamaged(committed(self._folder(protocol) / folder_of(recording), recording))
-        return Labels(open_array(folder / "va").copy(), open_array(folder / "labelled").copy())
+        folder = inside(self.root, self._folder(protocol) / folder_of(recording))
+
+        def labels() -> Labels:
+            undamaged(committed(folder, recording))
+            return Labels(open_array(folder / "va").copy(), open_array(folder / "labelled").copy())
+
+        return steady(self._folder(protocol), labels)
+
+    def mark(self, protocol: str, recording: str) -> Any:
+        """What tells one labelling of a recording from another, without looking at it."""
+        return attributes(committed(self._folder(protocol) / folder_of(recording), recording))["arrays"]
+
+    def marks(self, protocol: str) -> dict[str, Any]:
+        """The mark of every recording with labels, by id, sorted."""
+        top = self._folder(protocol)
+        return steady(top, lambda: {r: self.mark(protocol, r) for r in children(top)})
 
     def has(self, protocol: str, recording: str) -> bool:
         """Whether a recording has labels under that protocol."""
@@ -68,7 +83,8 @@ class LabelStore:
 
     def recordings(self, protocol: str) -> list[str]:
         """Ids of the recordings with labels, sorted."""
-        return children(self._folder(protocol))
+        top = self._folder(protocol)
+        return steady(top, lambda: children(top))
 
     def partitions(self, protocol: str) -> Partitions:
         """Who is in which partition. Raises CacheError with the protocols there are."""
@@ -82,5 +98,9 @@ class LabelStore:
         record = attributes(folder)
         return Partitions(record["partitions"], record["subjects"])
 
+    def delays(self, protocol: str) -> dict[str, float]:
+        """Seconds by which recordings' labels were moved earlier, of those that were."""
+        return dict(attributes(self._folder(protocol)).get("delays", {}))
+
     def _folder(self, protocol: str) -> Path:
-        return self.root / "labels" / folder_of(protocol)
+        return inside(self.root, self.root / "labels" / folder_of(protocol))

@@ -16,8 +16,9 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from cache.dtypes import attributes_of, stored_as
 from cache.errors import DataError
-from cache.fingerprint import canonical
+from cache.fingerprint import canonical, json_encoded
 
 INNER = 256  # frames in an inner chunk
 Array = npt.NDArray[Any]
@@ -31,19 +32,20 @@ def group_metadata(record: dict[str, Any]) -> bytes:
 
 def seal(record: dict[str, Any]) -> int:
     """crc32c of a group's record, as canonical JSON without the checksum itself."""
-    return int(google_crc32c.value(canonical({k: v for k, v in record.items() if k != "crc32c"}).encode()))
+    return int(google_crc32c.value(json_encoded(canonical({k: v for k, v in record.items() if k != "crc32c"}))))
 
 
 def array_metadata(shape: tuple[int, ...], dtype: np.dtype[Any], dims: tuple[str, ...]) -> dict[str, Any]:
     """``zarr.json`` of an array as plain data."""
+    stored = stored_as(dtype)
     return {
         "zarr_format": 3,
         "node_type": "array",
         "shape": list(shape),
-        "data_type": dtype.name,
-        "fill_value": False if dtype == bool else 0.0 if dtype.kind == "f" else 0,
+        "data_type": stored.name,
+        "fill_value": False if stored == bool else 0.0 if stored.kind == "f" else 0,
         **storage(shape),
-        "attributes": {},
+        "attributes": attributes_of(dtype),
         "dimension_names": list(dims),
     }
 
@@ -80,6 +82,11 @@ def data_bytes(shape: tuple[int, ...], itemsize: int) -> int:
 
 def _padded(frames: int) -> int:
     return -(-frames // INNER) * INNER
+
+
+def index_bytes(shape: tuple[int, ...]) -> int:
+    """Bytes of the index at the end of a shard; 0 for one chunk."""
+    return _padded(shape[0]) // INNER * 16 + 4 if len(shape) == 2 else 0
 
 
 def shard_index(shape: tuple[int, ...], itemsize: int) -> bytes:
@@ -164,4 +171,4 @@ def write_file(path: Path, *parts: memoryview | bytes) -> None:
 
 def json_bytes(value: dict[str, Any]) -> bytes:
     """How every ``zarr.json`` is spelled."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return json_encoded(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

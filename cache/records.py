@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
@@ -75,6 +76,11 @@ class Timeline:
     def edges(self) -> npt.NDArray[np.float64]:
         """f64[T+1]: frame i is on screen during ``[edges[i], edges[i+1])`` seconds."""
         return np.append(self.pts, self.end)
+
+    @property
+    def mark(self) -> int:
+        """crc32c of the edges as little-endian f64, by which streams say which frame times they were made on."""
+        return int(google_crc32c.value(self.edges.astype("<f8").tobytes()))
 
 
 class Rows(Protocol):

@@ -3,18 +3,24 @@
 Accumulated in float64, recording by recording, over present frames only; absent frames are not data.
 """
 
+import logging
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cache.check import whole
-from cache.commit import discard
+from cache.check import undamaged, whole
+from cache.commit import claim, discard
 from cache.errors import CacheError
 from cache.fingerprint import fingerprint
 from cache.groups import commit_group, group_once
 from cache.reader import open_array
 from cache.store import FeatureCache
+from cache.trust import inside
+
+log = logging.getLogger("affuse")
 
 
 @dataclass(frozen=True)
@@ -30,25 +36,42 @@ def stream_stats(cache: FeatureCache, key: str, recordings: list[str]) -> Stats:
 
     Raises CacheError where no frame of them is present.
     """
-    committed = [[r, cache.commit_record(key, r)["arrays"]["values"]["crc32c"]] for r in sorted(recordings)]
-    folder = cache.root / "stats" / key / fingerprint(committed)
-    if not whole(folder, deep=True):
-        stats = _compute(cache, key, sorted(recordings))
-        if not cache.writable:
-            return stats
+    written = {r: cache.commit_record(key, r)["arrays"] for r in sorted(recordings)}
+    committed = [[r, _content(arrays["values"]), _content(arrays["present"])] for r, arrays in written.items()]
+    folder = inside(cache.root, cache.root / "stats" / key / fingerprint(committed))
+    if whole(folder, deep=True):
+        return Stats(open_array(folder / "mean").copy(), open_array(folder / "std").copy())
+    stats = _compute(cache, key, sorted(recordings))
+    if cache.writable:
+        try:
+            _keep(cache, key, folder, stats, len(recordings))
+        except CacheError as error:
+            log.warning("statistics are not kept: %s", error.message)
+    return stats
+
+
+def _content(written: dict[str, Any]) -> Any:
+    return written.get("crc32c", written.get("files"))
+
+
+def _keep(cache: FeatureCache, key: str, folder: Path, stats: Stats, recordings: int) -> None:
+    """Commit statistics, one process at a time, unless another one did so meanwhile."""
+    with claim(cache.root, f"stats-{folder.name}", wait=True):
         for group in (folder.parent.parent, folder.parent):
             group_once(cache.root, group, {"holds": "stats"})
-        if folder.exists():
+        if folder.exists() and not whole(folder, deep=True):
             discard(cache.root, folder)
-        commit_group(cache.root, folder, key, {"mean": stats.mean, "std": stats.std}, {"recordings": len(recordings)})
-    return Stats(open_array(folder / "mean").copy(), open_array(folder / "std").copy())
+        arrays = {"mean": stats.mean, "std": stats.std}
+        commit_group(cache.root, folder, key, arrays, {"recordings": recordings})
 
 
 def _compute(cache: FeatureCache, key: str, recordings: list[str]) -> Stats:
+    """From every byte of the recordings, so these are checked. Raises CorruptCache where one is damaged."""
     dim, count = cache.stream(key).dim, 0
     mean, spread = np.zeros(dim), np.zeros(dim)
     reader = cache.reader(key)
     for recording in recordings:
+        undamaged(reader.folders[recording])
         values, present = reader.recording(recording)
         rows = values[present].astype(np.float64)
         if not len(rows):

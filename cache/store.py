@@ -14,17 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.commit import STAGING, staged, sweep
+from cache.dtypes import dtype_of, largest
 from cache.errors import AmbiguousStream, CacheError, DataError
 from cache.fingerprint import differing, flatten, stream_key
 from cache.groups import DIMS, attributes, children, close_group, committed, group_once
 from cache.ids import folder_of
 from cache.labels import LabelStore
 from cache.layout import write_array, write_blocks
-from cache.reader import StreamReader, open_array
+from cache.packed import Packing, write_packed
+from cache.reader import StreamReader, open_stream
 from cache.records import Aligned, Modality, StreamSpec
 from cache.registry import suggest
 from cache.remote import MARK, local_root, remote_of
 from cache.timelines import TimelineStore
+from cache.trust import inside
 
 FORMAT = 1
 
@@ -66,6 +69,7 @@ class FeatureCache:
         group_once(root, root, {"format": FORMAT, "dataset": dataset})
         for group in ("features", "timelines", "labels"):
             group_once(root, root / group, {"holds": group})
+        inside(root, root / STAGING)
         sweep(root)
         cache = cls(where)
         if dataset:
@@ -94,7 +98,7 @@ class FeatureCache:
 
     def about(self, key: str) -> dict[str, Any]:
         """A stream's record: name, modality, dim, every setting in its fingerprint, and where its weights came from."""
-        return attributes(self.root / "features" / key)
+        return attributes(inside(self.root, self.root / "features" / key))
 
     def resolve(self, name: str) -> StreamSpec:
         """The stream of a bare name or full key.
@@ -127,8 +131,8 @@ class FeatureCache:
     # -- recordings ---------------------------------------------------------------------------------------------
 
     def folder(self, key: str, recording: str) -> Path:
-        """Where a recording's stream is, or would be."""
-        return self.root / "features" / key / folder_of(recording)
+        """Where a recording's stream is, or would be. Raises CorruptCache where that leads out of the cache."""
+        return inside(self.root, self.root / "features" / key / folder_of(recording))
 
     def has(self, key: str, recording: str) -> bool:
         """Whether that recording's stream is committed."""
@@ -146,32 +150,37 @@ class FeatureCache:
         info: dict[str, Any] | None = None,
         *,
         dtype: str = "float16",
+        packing: Packing | None = None,
     ) -> int:
         """Commit one recording of a stream, given whole or as consecutive blocks of frames.
 
-        values f32[T,D] are stored as ``dtype``; ``info`` is kept with them. Returns how many frames are absent.
+        values f32[T,D] are stored as ``dtype``, in our own layout unless ``packing`` names another; ``info`` is kept
+        with them. Returns how many frames are absent.
         Raises DataError where values are not finite or do not fit the dtype: nothing is committed then.
         """
-        shape = (len(self.timelines.read(recording)), self.stream(key).dim)
-        folder, present = self.folder(key, recording), [np.empty(0, bool)]
+        timeline = self.timelines.read(recording)
+        shape = (len(timeline), self.stream(key).dim)
+        folder, present, kind = self.folder(key, recording), [np.empty(0, bool)], dtype_of(dtype)
         with staged(self.root, folder) as staging:
 
-            def rows() -> Iterator[npt.NDArray[np.floating[Any]]]:
+            def rows() -> Iterator[npt.NDArray[Any]]:
                 for block in [aligned] if isinstance(aligned, Aligned) else aligned:
                     present.append(block.present)
-                    yield _storable(block, dtype, f"stream {key} of {recording!r}", shape)
+                    yield _storable(block, kind, f"stream {key} of {recording!r}", shape)
 
-            written = {"values": write_blocks(staging / "values", rows(), shape, dtype, DIMS["values"])}
+            how = (staging / "values", rows(), shape, kind, DIMS["values"])
+            written = {"values": write_packed(*how, packing) if packing else write_blocks(*how)}
             seen = np.concatenate(present)
             written["present"] = write_array(staging / "present", seen, DIMS["present"])
             absent = int((~seen).sum())
-            close_group(staging, recording, written, {"absent_frames": absent, **(info or {})})
+            own = {"timeline": timeline.mark, "absent_frames": absent}
+            close_group(staging, recording, written, {**own, **(info or {}), **own})
         return absent
 
     def read(self, key: str, recording: str) -> Aligned:
         """One recording of a stream, as float32."""
-        folder = committed(self.folder(key, recording), recording)
-        return Aligned(open_array(folder / "values").astype(np.float32), open_array(folder / "present").copy())
+        values, present = open_stream(committed(self.folder(key, recording), recording))
+        return Aligned(values.astype(np.float32), present)
 
     def reader(self, name: str) -> StreamReader:
         """Random access to a stream's committed recordings, at memory speed; from a URL all of them are fetched.
@@ -179,27 +188,26 @@ class FeatureCache:
         name: its key, or its bare name where that is unambiguous. Raises what ``resolve`` does.
         """
         key = self.resolve(name).key
-        folder = self.root / "features" / key
         if remote := remote_of(self.root):
             remote.fetch_values(f"features/{key}/")
-        return StreamReader({r: folder / folder_of(r) for r in self.recordings(key)})
+        return StreamReader({r: self.folder(key, r) for r in self.recordings(key)})
 
     def commit_record(self, key: str, recording: str) -> dict[str, Any]:
         """What was recorded when that recording's stream was committed: info, and each array's checksums."""
         return attributes(committed(self.folder(key, recording), recording))
 
 
-def _storable(block: Aligned, dtype: str, what: str, shape: tuple[int, int]) -> npt.NDArray[np.floating[Any]]:
+def _storable(block: Aligned, dtype: np.dtype[Any], what: str, shape: tuple[int, int]) -> npt.NDArray[Any]:
     """Values as they are stored, zero where not present."""
     values = block.values
     if values.shape[1:] != shape[1:] or len(values) > shape[0]:
         raise DataError(f"{what} has shape {values.shape}; wanted [T, D] = {shape}")
     if not block.present.all():
         values = np.where(block.present[:, None], values, np.float32(0))
-    largest = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
-    if not largest <= float(np.finfo(dtype).max):
+    reach = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
+    if not reach <= largest(dtype):
         raise DataError(
-            f"{what} has values up to {largest}, which {dtype} cannot hold",
+            f"{what} has values up to {reach}, which {dtype.name} cannot hold",
             hint="check the encoder's weights and precision",
         )
     return values.astype(dtype)

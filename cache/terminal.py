@@ -18,6 +18,7 @@ SOME_FAILED = 3
 KEPT = {
     "extract": "what is committed is kept: run the same command to go on",
     "demo": "what is extracted is kept: run the same command to go on",
+    "convert": "what is converted is kept: run the same command to go on",
     "train-encoder": "the weights are not kept: run the same command to start anew",
     "train-fusion": "the run is not kept: run the same command to start it anew",
     "import": "what is imported is kept: run the same command to go on",

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from cache.check import undamaged
-from cache.errors import DataError
+from cache.errors import CacheError, DataError
 from cache.groups import attributes, children, commit_group, committed
 from cache.ids import folder_of
 from cache.reader import open_array
 from cache.records import Timeline
+from cache.trust import inside
 
 
 class TimelineStore:
@@ -20,9 +21,13 @@ class TimelineStore:
         self.root = cache_root
 
     def write(self, recording: str, timeline: Timeline, info: dict[str, Any] | None = None) -> None:
-        """Commit a recording's frame times. Raises DataError where others were committed: its media changed."""
+        """Commit a recording's frame times.
+
+        Raises DataError where others were committed, or where streams were made on others: its media changed.
+        """
         folder = self._folder(recording)
         if not self.has(recording):
+            self._check_streams(recording, timeline)
             commit_group(self.root, folder, recording, {"pts": timeline.pts}, {"end": timeline.end, **(info or {})})
         known = self.read(recording)
         if not np.array_equal(known.edges, timeline.edges):
@@ -31,6 +36,20 @@ class TimelineStore:
                 f"timeline has {len(known)} up to {known.pts[-1]:.3f} s",
                 hint="its media changed: give the new media a new id, or extract into a fresh cache",
             )
+
+    def _check_streams(self, recording: str, timeline: Timeline) -> None:
+        """Streams may be there although the timeline was damaged and is made anew."""
+        for record in sorted(self.root.glob(f"features/*/{folder_of(recording)}/zarr.json")):
+            try:
+                made_on = attributes(record.parent).get("timeline", timeline.mark)
+            except CacheError:
+                continue  # damaged: it is made anew as well
+            if made_on != timeline.mark:
+                key = record.parent.parent.name
+                raise DataError(
+                    f"{key} of {recording!r} was made on other frame times than its media have now",
+                    hint="its media changed: give the new media a new id, or extract into a fresh cache",
+                )
 
     def read(self, recording: str) -> Timeline:
         """Frame times of one recording. Raises CacheError where they are not committed."""
@@ -51,4 +70,4 @@ class TimelineStore:
         return children(self.root / "timelines")
 
     def _folder(self, recording: str) -> Path:
-        return self.root / "timelines" / folder_of(recording)
+        return inside(self.root, self.root / "timelines" / folder_of(recording))

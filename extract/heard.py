@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cache.check import sealed_fault
 from cache.commit import claim, discard, publish_file
 from cache.errors import DataError
 from cache.fingerprint import canonical, stream_key
@@ -20,7 +21,6 @@ from cache.ids import folder_of
 from cache.layout import seal
 from cache.records import Recording
 from cache.store import FeatureCache
-from cache.verify import sealed_fault
 from extract.asr import RATE, Recogniser
 from extract.device import torch_device
 from extract.prefetch import within

@@ -1,7 +1,7 @@
 """What a run tells at its end: remarks on media, what is absent throughout, what earlier runs left that differs."""
 
+from cache.care.heal import still_damaged
 from cache.errors import DataError
-from cache.heal import still_damaged
 from cache.records import Recording
 from cache.store import FeatureCache
 from extract.clock import nominal_fps

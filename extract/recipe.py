@@ -43,7 +43,7 @@ class ExtractRecipe:
     text: tuple[str, ...] = ("roberta",)
     encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
     align: Literal["overlap", "linear", "nearest"] = "overlap"
-    dtype: Literal["float16", "float32"] = "float16"
+    dtype: Literal["float16", "float32", "bfloat16"] = "float16"
     device: str = "auto"
     decode: str = "cpu"
     deadline_s: float = 6 * 3600.0

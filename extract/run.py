@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from cache.care.heal import clear_damaged
 from cache.commit import claim
 from cache.errors import UsageError
-from cache.heal import clear_damaged
 from cache.ids import folder_of
 from cache.progress import progress
 from cache.records import MODALITIES, Recording
@@ -141,14 +141,15 @@ def _extracted(
 
 
 def _every(seconds: float, act: Callable[[], object]) -> Callable[[], None]:
-    """``act``, but at most once in so many seconds."""
-    last = -math.inf
+    """``act``, but at most once in so many seconds, and for a twentieth of the time at most."""
+    due = -math.inf
 
     def sometimes() -> None:
-        nonlocal last
-        if time.monotonic() - last >= seconds:
+        nonlocal due
+        begun = time.monotonic()
+        if begun >= due:
             act()
-            last = time.monotonic()
+            due = time.monotonic() + max(seconds, 20 * (time.monotonic() - begun))
 
     return sometimes
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache.dtypes import dtype_of
 from cache.errors import AffuseError, CacheError
 from cache.layout import data_bytes
 from cache.records import Recording, StreamSpec
@@ -52,7 +53,7 @@ def size_of(recording: Recording, cache: FeatureCache | None = None) -> Size | N
 
 def _stream_bytes(spec: StreamSpec, frames: int, dtype: str) -> int:
     """Bytes of one recording of a stream in the cache."""
-    return data_bytes((frames, spec.dim), 2 if dtype == "float16" else 4) + frames + _META_BYTES
+    return data_bytes((frames, spec.dim), dtype_of(dtype).itemsize) + frames + _META_BYTES
 
 
 @dataclass(frozen=True)

@@ -96,8 +96,7 @@ def open_partition(
     Raises CacheError where there is none, or where one lacks a stream (left out with ``skip_incomplete``).
     """
     cache, protocol, members = snapshot.cache, snapshot.protocol, snapshot.split.members(partition)
-    annotated = set(cache.labels.recordings(protocol))
-    labels = {r: cache.labels.read(protocol, r) for r in members if r in annotated}
+    labels = {r: snapshot.labels(r) for r in members if r in snapshot.marks}
     labels = {r: label for r, label in labels.items() if label.labelled.any()}
     unlabelled, lacking = len(members) - len(labels), _incomplete(snapshot, list(labels), skip_incomplete)
     for recording in lacking:
@@ -120,7 +119,7 @@ def open_partition(
 
 def has_labels(snapshot: Snapshot, partition: str) -> bool:
     """Whether any recording of that partition has a label file; its values are not looked at."""
-    return bool(set(snapshot.split.members(partition)) & set(snapshot.cache.labels.recordings(snapshot.protocol)))
+    return bool(set(snapshot.split.members(partition)) & snapshot.marks.keys())
 
 
 def _incomplete(snapshot: Snapshot, recordings: list[str], skip: bool) -> set[str]:

@@ -5,9 +5,11 @@ changes the run, and every number says which share of its partition it rests on.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+from cache.errors import CacheError
 from cache.reader import StreamReader
-from cache.records import Partitions, StreamSpec
+from cache.records import Labels, Partitions, StreamSpec
 from cache.store import FeatureCache
 
 
@@ -38,13 +40,27 @@ class Share:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A cache when a run began. readers: by stream name, of what was committed then; split: as it was then."""
+    """A cache when a run began. readers: by stream name, of what was committed then; split: as it was then.
+
+    marks: of the labels of each annotated recording then; they tell which labels these were, not what is in them.
+    """
 
     cache: FeatureCache
     streams: tuple[StreamSpec, ...]
     protocol: str
     split: Partitions
     readers: dict[str, StreamReader]
+    marks: dict[str, Any]
+
+    def labels(self, recording: str) -> Labels:
+        """Labels of one recording as they were when the run began. Raises CacheError where they are others now."""
+        store = self.cache.labels
+        found, mark = store.read(self.protocol, recording), store.mark(self.protocol, recording)
+        if mark != self.marks[recording]:
+            raise CacheError(
+                f"the labels of {recording!r} were changed since this run began", hint="run the same command again"
+            )
+        return found
 
     def whole(self) -> list[str]:
         """Recordings of the protocol that have all streams, sorted."""
@@ -53,5 +69,5 @@ class Snapshot:
 
 def take_snapshot(cache: FeatureCache, streams: tuple[StreamSpec, ...], protocol: str) -> Snapshot:
     """The streams of a cache now. Raises CacheError where it has no such protocol."""
-    split = cache.labels.partitions(protocol)
-    return Snapshot(cache, streams, protocol, split, {s.name: cache.reader(s.key) for s in streams})
+    split, marks = cache.labels.partitions(protocol), cache.labels.marks(protocol)
+    return Snapshot(cache, streams, protocol, split, {s.name: cache.reader(s.key) for s in streams}, marks)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cache.align import align_blocks
+from cache.dtypes import dtype_of, largest
 from cache.errors import AffuseError, CacheError, DataError, UsageError
 from cache.fingerprint import stream_key
 from cache.interop._labels import in_range, merge_labels, on_frames
@@ -148,10 +149,10 @@ def _content(source: Source, known: dict[Path, str]) -> str:
 
 
 def _check_fits(track: Track, stream: _Stream, recording: str) -> None:
-    largest = float(np.abs(np.asarray(track.values)).max(initial=0.0))
-    if largest > float(np.finfo(stream.dtype).max):
+    reach = float(np.abs(np.asarray(track.values)).max(initial=0.0))
+    if reach > largest(dtype_of(stream.dtype)):
         raise DataError(
-            f"{stream.name} of {recording!r} has numbers up to {largest:g}, which {stream.dtype} cannot hold",
+            f"{stream.name} of {recording!r} has numbers up to {reach:g}, which {stream.dtype} cannot hold",
             hint="import with --dtype float32",
         )
 

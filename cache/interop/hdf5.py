@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from cache.dtypes import BFLOAT16
 from cache.errors import DataError
 from cache.fingerprint import stream_key
 from cache.groups import attributes
@@ -20,7 +21,7 @@ from cache.ids import folder_of
 from cache.interop import FORMATS
 from cache.interop._h5 import array, child, groups, names, open_h5, text, write_attribute, write_rows, write_text
 from cache.interop._layout import Exported, Foreign, Label, Layout, Source
-from cache.reader import open_array
+from cache.reader import open_stream
 from cache.records import Annotation, Modality, Partitions, Timeline, Track
 from cache.store import FeatureCache
 
@@ -65,8 +66,9 @@ def _write_stream(file: "h5py.File", cache: FeatureCache, key: str) -> None:
     top = _group(file, f"features/{key}", cache.about(key))
     for recording in cache.recordings(key):
         group = _group(top, folder_of(recording), cache.commit_record(key, recording))
-        for name in ("values", "present"):
-            write_rows(group, name, open_array(cache.folder(key, recording) / name))
+        values, present = open_stream(cache.folder(key, recording))
+        write_rows(group, "values", values.astype(np.float32) if values.dtype == BFLOAT16 else values)
+        write_rows(group, "present", present)
 
 
 def _write_protocol(file: "h5py.File", cache: FeatureCache, protocol: str) -> None:
@@ -105,7 +107,9 @@ class Hdf5(Layout):
             name, settings = str(about["name"]), about["settings"]
             if stream_key(name, settings) != key or not _plain(name):
                 raise DataError(f"{self.path}: features/{key} is not the key of its settings")
-            self.streams[key] = Source((), name, about["modality"], settings, about.get("origin", {}), _dtype(group))
+            self.streams[key] = Source(
+                (), name, about["modality"], settings, about.get("origin", {}), _dtype(group, settings)
+            )
         protocols = groups(child(self._file, "labels")) if "labels" in self._file else ()
         self._protocols = {str(_record(group)["protocol"]): folder for folder, group in protocols}
         for protocol, folder in self._protocols.items():
@@ -146,8 +150,10 @@ def _labels(group: "h5py.Group", timeline: Timeline) -> Annotation:
     return Annotation(np.where(labelled[:, None], va, np.nan))
 
 
-def _dtype(top: "h5py.Group") -> str:
-    """Of the stored values; every recording of a stream has the same."""
+def _dtype(top: "h5py.Group", settings: dict[str, Any]) -> str:
+    """Of the stored values; every recording of a stream has the same. HDF5 has no bfloat16: it holds float32 then."""
+    if settings.get("dtype") == BFLOAT16.name:
+        return BFLOAT16.name
     for name in names(top):
         with contextlib.suppress(DataError, AttributeError):
             return "float32" if child(child(top, name), "values").dtype.itemsize > 2 else "float16"

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import zarr
 
+from cache.care.convert import convert
+from cache.care.info import describe
+from cache.care.prune import Choice, plan_prune, prune
+from cache.care.verify import verify
 from cache.commit import discard
-from cache.errors import AffuseError, CacheError, UsageError
-from cache.info import describe
-from cache.prune import Choice, plan_prune, prune
+from cache.errors import AffuseError, CacheError, CorruptCache, UsageError
+from cache.packed import Packing
 from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.remote import _file_system, mirror, remote_of
 from cache.stats import stream_stats
 from cache.store import FeatureCache
-from cache.verify import verify
 from fuse.recipe import train_recipe
 from fuse.train import run_train
 from tests.conftest import write_cache
@@ -206,7 +208,7 @@ def test_new_labels_and_removed_parts_reach_those_who_have_a_mirror(s3, machine,
 
 
 def test_damage_at_the_url_is_named_and_healed(s3, machine):
-    from cache.heal import clear_damaged
+    from cache.care.heal import clear_damaged
 
     cache, key = fill(s3)
     name = f"features/{key}/a/values/c/0/0"
@@ -267,3 +269,26 @@ def test_a_mark_that_a_kill_cut_short_is_read_up_to_there(s3, machine):
     mark = cache.root / ".mirror.jsonl"
     os.truncate(mark, mark.stat().st_size - 5)
     assert FeatureCache(s3).recordings(key) == ["a", "b/ä", "d"]
+
+
+def test_a_packed_cache_at_a_url_is_converted_read_checked_and_fetched_chunk_by_chunk(machine, tmp_path):
+    url, (local, key) = f"file://{tmp_path}/far", fill(tmp_path / "near")
+    (done,) = convert(local.root, url, dtype="bfloat16", packing=Packing("zstd", 100), quiet=True).streams
+    machine("there")
+    far = FeatureCache(url)
+    assert not list(far.root.glob("features/*/*/values/c")), "values are fetched when they are read"
+    assert verify(url, quiet=True).damages == []
+    convert(local.root, tmp_path / "same", dtype="bfloat16", quiet=True)
+    same = FeatureCache(tmp_path / "same")
+    for recording in local.recordings(key):
+        np.testing.assert_array_equal(far.read(done.key, recording).values, same.read(done.key, recording).values)
+    assert describe(url).bytes == sum(map(len, files(url).values()))
+    assert verify(url, deep=True, quiet=True).damages == []
+    gone = next((tmp_path / "far").glob("features/*/d/values/c/3/0"))
+    gone.unlink()
+    machine("elsewhere")
+    with pytest.raises(CorruptCache, match="c/3/0 is missing"):
+        FeatureCache(url).read(done.key, "d")
+    assert [d.recording for d in verify(url, quiet=True).damages] == ["d"]
+    assert convert(local.root, url, dtype="bfloat16", packing=Packing("zstd", 100), quiet=True).streams[0].made == 1
+    assert gone.is_file()

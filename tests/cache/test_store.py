@@ -14,10 +14,11 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.commit import STAGING, claim, staged
+import cache.labels as cache_labels
+from cache.commit import STAGING, claim, discard, staged
 from cache.errors import AmbiguousStream, CacheError, CorruptCache, DataError
 from cache.ids import folder_of, recording_of
-from cache.reader import open_array
+from cache.reader import _open_maps, open_array
 from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.stats import stream_stats
 from cache.store import FeatureCache
@@ -332,3 +333,72 @@ def test_metadata_is_plain_json_with_every_setting(cache):
     spec, _ = add(cache, settings={"layer": 1, "weights": "abc"})
     about = json.loads((cache.root / "features" / spec.key / "zarr.json").read_text())["attributes"]["affuse"]
     assert about["settings"] == {"layer": 1, "weights": "abc"}
+
+
+def write_one(cache, key, value, present):
+    if cache.has(key, "a"):
+        discard(cache.root, cache.folder(key, "a"))
+    cache.write(key, "a", Aligned(np.full((50, 4), value, np.float32), present))
+
+
+def test_a_reader_never_mixes_two_makings_of_a_recording(tmp_path):
+    cache = FeatureCache.create(tmp_path / "other")
+    cache.timelines.write("a", Timeline(np.arange(50) / 25, 2.0))
+    key = cache.declare("s", "visual", 4, {}, {}).key
+    first, second = np.arange(50) < 10, np.arange(50) >= 10
+    write_one(cache, key, 1.0, first)
+    old = cache.reader(key)
+    old.recording("a")
+    write_one(cache, key, 2.0, second)
+    values, present = cache.reader(key).recording("a")
+    assert np.array_equal(present, second)
+    assert (values[second] == 2).all()
+    values, present = old.recording("a")
+    assert np.array_equal(present, first)
+    assert (values[first] == 1).all()
+    _open_maps.clear()  # as if many others had been opened since
+    with pytest.raises(CorruptCache, match="made anew"):
+        old.recording("a")
+
+
+def test_a_flipped_mask_is_never_read(tmp_path):
+    cache = FeatureCache.create(tmp_path / "other")
+    cache.timelines.write("a", Timeline(np.arange(50) / 25, 2.0))
+    key = cache.declare("s", "visual", 4, {}, {}).key
+    write_one(cache, key, 1.0, np.ones(50, bool))
+    path = cache.folder(key, "a") / "present" / "c" / "0"
+    data = bytearray(path.read_bytes())
+    data[7] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorruptCache, match=r"present is damaged.*cache verify --deep"):
+        cache.reader(key).window("a", slice(0, 5))
+
+
+def test_labels_that_are_replaced_while_they_are_read_are_of_one_writing(tmp_path, monkeypatch):
+    cache = FeatureCache.create(tmp_path / "other")
+    labels = [Labels(np.full((50, 2), v, np.float32), np.arange(50) % 2 == v) for v in (0, 1)]
+    cache.labels.write("va", {"a": labels[0]}, Partitions({"a": "train"}))
+    real = cache_labels.open_array
+
+    def replaced(folder):
+        monkeypatch.setattr(cache_labels, "open_array", real)
+        found = real(folder).copy()
+        cache.labels.write("va", {"a": labels[1]}, Partitions({"a": "train"}))
+        return found
+
+    monkeypatch.setattr(cache_labels, "open_array", replaced)
+    found = cache.labels.read("va", "a")
+    assert (found.va == 1).all()
+    assert np.array_equal(found.labelled, labels[1].labelled)
+
+
+def test_a_timeline_made_anew_has_to_be_the_one_its_streams_were_made_on(tmp_path):
+    cache = FeatureCache.create(tmp_path / "other")
+    timeline = Timeline(np.arange(50) / 25, 2.0)
+    cache.timelines.write("a", timeline)
+    key = cache.declare("s", "visual", 4, {}, {}).key
+    write_one(cache, key, 1.0, np.ones(50, bool))
+    discard(cache.root, cache.root / "timelines" / "a")
+    with pytest.raises(DataError, match=r"s-\w+ of 'a' was made on other frame times"):
+        cache.timelines.write("a", Timeline(timeline.pts + 1, 3.0))
+    cache.timelines.write("a", timeline)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from tokenizers import AddedToken, pre_tokenizers
 
+from cache.care.verify import verify
 from cache.errors import ConfigError, DataError, UsageError, WeightsNotFound
 from cache.store import FeatureCache
-from cache.verify import verify
 from extract.asr import RATE, Recogniser, windows
 from extract.blocks import Waveform
 from extract.heard import heard

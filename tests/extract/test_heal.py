@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
+from cache.care.verify import verify
 from cache.errors import CacheError, CorruptCache
-from cache.verify import verify
 from extract.recipe import extract_recipe
 from extract.run import run_extract
 
@@ -95,3 +95,16 @@ def test_nothing_whole_is_removed_on_the_lists_word(extract, tmp_path):
     (cache / "damaged.csv").write_text("who,knows\n1,2\n")
     with pytest.raises(CacheError, match="not a list of damages"):
         extract()
+
+
+def test_a_bfloat16_stream_is_extracted_healed_and_checked_like_any_other(extract, tmp_path):
+    cache = tmp_path / "cache"
+    assert extract(dtype="bfloat16").made == 6
+    clean = contents(cache)
+    files = cache.glob("features/brightness-*/clip1/values/c/0/0")
+    (values,) = (f for f in files if b"bfloat16" in (f.parents[2] / "zarr.json").read_bytes())
+    values.write_bytes(b"\xff\xff" + values.read_bytes()[2:])
+    (damage,) = verify(cache, deep=True, quiet=True).damages
+    assert "1 values are not finite" in damage.cause
+    assert extract(dtype="bfloat16").made == 1
+    assert contents(cache) == clean

@@ -169,7 +169,7 @@ def test_labels_can_be_trained_on_while_extraction_goes_on(light_encoders, media
 
     brightness = light_encoders["brightness"].push
     monkeypatch.setattr(light_encoders["brightness"], "push", look)
-    monkeypatch.setattr("extract.run.LABELS_EVERY_S", 0.0)
+    monkeypatch.setattr("extract.run._every", lambda seconds, act: act)
     run(root, tmp_path / "cache")
     assert [seen[0], seen[-1]] == [[], ["a", "b"]]
 

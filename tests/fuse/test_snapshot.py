@@ -88,3 +88,18 @@ def test_a_table_whose_rows_rest_on_different_data_says_so(growing, tmp_path, mo
     whole = write_cache(tmp_path / "whole")
     results = run_ablate(AblateRecipe(whole.root, rows, tmp_path / "runs2", settings, seeds=1), quiet=True)
     assert ablation_table(results, "test").caption is None
+
+
+def test_test_labels_that_were_changed_during_a_run_are_not_scored(growing, tmp_path, monkeypatch, caplog):
+    fit = fuse.train.fit
+
+    def meanwhile(*args, **kwargs):
+        labels = {r: growing.labels.read("va", r) for r in growing.labels.recordings("va")}
+        labels["rec8"] = Labels(-labels["rec8"].va, labels["rec8"].labelled)
+        growing.labels.write("va", labels, growing.labels.partitions("va"))
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(fuse.train, "fit", meanwhile)
+    result = run_train(asked(growing, tmp_path / "runs"), quiet=True)
+    assert "test" not in result.evaluations
+    assert "the labels of 'rec8' were changed since this run began" in caplog.text

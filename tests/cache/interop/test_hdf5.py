@@ -31,6 +31,19 @@ def test_a_round_trip_is_the_same_cache_byte_for_byte(run, full, file, tmp_path,
     assert tree(tmp_path / "back") == tree(full.root)
 
 
+def test_bfloat16_goes_through_float32_and_comes_back_byte_for_byte(bring, tmp_path, tree):
+    full, rng = FeatureCache.create(tmp_path / "full", "toy"), np.random.default_rng(0)
+    key = full.declare("face", "visual", 5, {"dtype": "bfloat16"}, {}).key
+    full.timelines.write("a", Timeline(np.arange(90) / 25, 3.6), {"clock": "container"})
+    rows = Aligned(rng.standard_normal((90, 5), np.float32), rng.random(90) > 0.3)
+    full.write(key, "a", rows, {"rows": 90}, dtype="bfloat16")
+    export_to(HDF5, full, tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as f:
+        np.testing.assert_array_equal(f[f"features/{key}/a/values"][...], full.read(key, "a").values)
+    _, back = bring("hdf5", tmp_path / "out.h5", FeatureCache.create(tmp_path / "back", "toy"))
+    assert tree(back.root) == tree(full.root)
+
+
 def test_a_second_import_changes_nothing(bring, file, tree):
     _, cache = bring("hdf5", file)
     before = tree(cache.root)

@@ -8,13 +8,13 @@ import socket
 import numpy as np
 import pytest
 
+from cache.care.prune import Choice, plan_prune, prune
+from cache.care.verify import verify
 from cache.commit import STAGING
 from cache.errors import CacheError, UsageError
-from cache.prune import Choice, plan_prune, prune
 from cache.records import Aligned, Timeline
 from cache.stats import stream_stats
 from cache.store import FeatureCache
-from cache.verify import verify
 
 
 @pytest.fixture

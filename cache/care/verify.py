@@ -3,22 +3,21 @@
 What is damaged is listed in ``damaged.csv`` in the cache, so that the next extraction makes exactly that anew.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache.check import faults
-from cache.damages import Damage, damage_list, save_damages
+from cache.care.damages import Damage, damage_list, save_damages
+from cache.check import faults, sealed_fault
 from cache.errors import AffuseError, CorruptCache
 from cache.fingerprint import stream_key
 from cache.groups import attributes
 from cache.ids import folder_of, recording_of
-from cache.layout import seal
 from cache.progress import progress
 from cache.remote import is_url, mirror
 from cache.store import FeatureCache
+from cache.trust import inside
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,15 +78,6 @@ def _words(folder: Path) -> list[Path]:
     return sorted(f for f in folder.glob("*.json") if f.name != "zarr.json")
 
 
-def sealed_fault(path: Path) -> str:
-    """What is wrong with a file of recognised words; "" where nothing is."""
-    try:
-        record = json.loads(path.read_bytes())
-        return "" if record["crc32c"] == seal(record) else "its checksum is not that of its content"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"cannot be read: {error}"
-
-
 def part_faults(cache: FeatureCache, part: Path, *, deep: bool) -> Iterator[str]:
     """What is wrong with one group, in itself and beside its neighbours, or with one file of recognised words."""
     if part.suffix == ".json":
@@ -95,7 +85,12 @@ def part_faults(cache: FeatureCache, part: Path, *, deep: bool) -> Iterator[str]
             yield fault
         return
     found = False
-    for fault in faults(cache.root / part, deep=deep):
+    try:
+        folder = inside(cache.root, cache.root / part)
+    except CorruptCache as error:
+        yield error.message
+        return
+    for fault in faults(folder, deep=deep):
         found = True
         yield fault
     if not found:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cache.care.why import apart_lines
 from cache.errors import CorruptCache
 from cache.fingerprint import differing
 from cache.progress import progress
 from cache.reader import StreamReader
 from cache.store import FeatureCache
-from cache.why import apart_lines
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -6,16 +6,18 @@ Nothing is removed on the word of ``damaged.csv`` alone: what it names is checke
 from collections.abc import Collection
 from pathlib import Path
 
+from cache.care.damages import Damage, damage_list, save_damages
+from cache.care.verify import part_faults
 from cache.commit import claim, discard, withdraw
-from cache.damages import Damage, damage_list, save_damages
 from cache.errors import CacheError, CorruptCache
 from cache.groups import attributes
 from cache.ids import folder_of
 from cache.store import FeatureCache
-from cache.verify import part_faults
 
 
-def clear_damaged(cache: FeatureCache, keys: Collection[str], recordings: Collection[str]) -> list[str]:
+def clear_damaged(
+    cache: FeatureCache, keys: Collection[str], recordings: Collection[str], *, streams_alone: bool = False
+) -> list[str]:
     """Remove damaged timelines, streams and words that are about to be made anew; returns where in the cache they were.
 
     Only of these stream keys and recordings, only where a deep check finds them damaged now, and a recording at a time
@@ -24,11 +26,12 @@ def clear_damaged(cache: FeatureCache, keys: Collection[str], recordings: Collec
     listed = {d.part for d in damage_list(cache)}
     cleared = []
     for recording in recordings:
-        parts = [Path("timelines", folder_of(recording))]
+        parts = [] if streams_alone else [Path("timelines", folder_of(recording))]
         parts += [Path("features", key, folder_of(recording)) for key in keys]
         suspects = [p for p in parts if str(p) in listed or _unreadable(cache.root / p)]
         words = (cache.root / "transcripts").glob(f"*/{folder_of(recording)}.json")
-        suspects += [p for w in words if str(p := w.relative_to(cache.root)) in listed]
+        if not streams_alone:
+            suspects += [p for w in words if str(p := w.relative_to(cache.root)) in listed]
         if suspects:
             with claim(cache.root, folder_of(recording), wait=True):
                 for part in suspects:

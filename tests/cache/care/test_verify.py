@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
+from cache.care.verify import verify
 from cache.errors import CacheError, CorruptCache
 from cache.ids import folder_of
 from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.stats import stream_stats
 from cache.store import FeatureCache
-from cache.verify import verify
 
 FRAMES = {"a": 300, "b b": 40, "c" * 220: 513}
 

@@ -9,12 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cache.care.info import named
+from cache.care.receipt import (
+    FeatureReceipt,
+    Receipt,
+    StreamReceipt,
+    TimelineReceipt,
+    feature_receipt,
+    timeline_receipt,
+)
+from cache.care.sketch import LIMIT, distance
 from cache.errors import AffuseError
 from cache.fingerprint import canonical, differing
-from cache.info import named
 from cache.progress import Step, progress
-from cache.receipt import FeatureReceipt, Receipt, StreamReceipt, TimelineReceipt, feature_receipt, timeline_receipt
-from cache.sketch import LIMIT, distance
 from cache.store import FeatureCache
 
 if TYPE_CHECKING:

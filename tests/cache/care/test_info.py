@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from cache.diff import compare_streams, diff_lines
+from cache.care.diff import compare_streams, diff_lines
+from cache.care.info import describe, info_lines
+from cache.care.why import explain, why_lines
 from cache.errors import AmbiguousStream, CacheError
 from cache.fingerprint import flatten
-from cache.info import describe, info_lines
 from cache.recipe import to_plain
 from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.store import FeatureCache
-from cache.why import explain, why_lines
 
 FRAMES = {f"rec{i}": 2000 if i == 0 else 40 + i for i in range(8)}
 SETTINGS = {"encoder": "swin", "options": {"precision": "float32"}, "dtype": "float16", "weights": "ab" * 32}

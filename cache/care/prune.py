@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from cache.care.info import size_of
+from cache.care.uses import Uses, stream_uses
 from cache.commit import STAGING, discard, in_progress, leftovers, sweep
 from cache.errors import AffuseError, CacheError, UsageError
-from cache.info import size_of
 from cache.registry import suggest
 from cache.store import FeatureCache
-from cache.uses import Uses, stream_uses
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,12 +7,12 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from cache.against import against_lines, compare
+from cache.care.against import against_lines, compare
+from cache.care.receipt import evenness, make_receipt, read_receipt, receipt_text
+from cache.care.sketch import LIMIT, distance, sketch
 from cache.errors import DataError, MissingData
 from cache.fingerprint import stream_key
-from cache.receipt import evenness, make_receipt, read_receipt, receipt_text
 from cache.records import Aligned, Labels, Partitions, Timeline
-from cache.sketch import LIMIT, distance, sketch
 from cache.store import FeatureCache
 
 FRAMES = {"a": 300, "b b": 60, "c\x1b[2J": 25}
@@ -165,7 +165,7 @@ GOLDEN = (2.33, 2.09, 0.938, -0.217, -0.217, 1.44, 4.91, 0.0)
 def test_a_sketch_does_not_depend_on_how_many_frames_are_read_at_once(monkeypatch):
     values, present = features(700, 16, 0)
     known = sketch(values, present, "k-1", "a")
-    monkeypatch.setattr("cache.sketch._AT_ONCE", 7)
+    monkeypatch.setattr("cache.care.sketch._AT_ONCE", 7)
     assert distance(sketch(values, present, "k-1", "a"), known) < 1e-3
 
 

@@ -2,8 +2,8 @@
 
 Of every recording: the clock, the decoder, a hash of its frame times, when they begin, how long they last and how even
 they are, and a hash of its labels by protocol. Of every stream: its key with all settings, and of each recording how
-many frames are present and eight numbers (``cache.sketch`` says what they tell and what not). It names recordings by
-their ids; it holds no feature, no label, no path and of the frame times the first alone.
+many frames are present and eight numbers (``cache.care.sketch`` says what they tell and what not). It names recordings
+by their ids; it holds no feature, no label, no path and of the frame times the first alone.
 
 A receipt that is read was written by others: it is checked whole before anything of it is used.
 """
@@ -17,13 +17,13 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from cache.care.sketch import NUMBERS, sketch
 from cache.errors import DataError, MissingData
 from cache.fingerprint import canonical, stream_key
 from cache.progress import progress
 from cache.reader import StreamReader
 from cache.recipe import to_plain
 from cache.records import Modality, Timeline
-from cache.sketch import NUMBERS, sketch
 from cache.store import FeatureCache
 
 FORMAT = 1

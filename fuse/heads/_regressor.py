@@ -38,8 +38,7 @@ class Regressor(nn.Sequential):
 
     def __init__(self, *layers: nn.Module, space: OutputSpace = "cartesian", bounded: bool = False) -> None:
         super().__init__(*layers)
-        self.space = space
-        self.bounded = bounded and space == "cartesian"
+        self.space, self.bounded = space, bounded
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [...,D] -> f32[...,2], (valence, arousal)."""

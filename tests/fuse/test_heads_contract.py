@@ -135,9 +135,11 @@ def test_output_is_two_float32_columns_per_token(name, n):
 
 @every_head
 def test_pitfall_22_every_parameter_receives_a_gradient(name, n):
-    grads = step(build(name, n), *batch(n))
-    silent = [k for k, g in grads.items() if g is None or not g.abs().max() > 1e-9]
-    assert silent == []
+    x, present, real = batch(n)
+    for there in (present, dict.fromkeys(present, torch.ones_like(real))):
+        grads = step(build(name, n), x, there, real)
+        silent = [k for k, g in grads.items() if g is None or not g.abs().max() > 1e-9]
+        assert silent == []
 
 
 @every_head
@@ -172,6 +174,8 @@ def test_values_of_a_stream_absent_everywhere_change_nothing(name, n):
         want = head(x, gone, real)
         assert want.isfinite().all()
         assert torch.equal(want, head(x | {m: junk(x[m].shape)}, gone, real))
+    nothing = {m: torch.zeros_like(real) for m in x}
+    assert torch.equal(head(x, nothing, real), head({m: junk(v.shape) for m, v in x.items()}, nothing, real))
 
 
 @every_head

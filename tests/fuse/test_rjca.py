@@ -122,6 +122,7 @@ def test_recurrent_runs_over_seen_tokens_only(learned):
 def test_bilstms_stand_before_and_after_the_recursion():
     head = build(2)
     x, seen, real = batch()
+    seen["face"][1, 2] = seen["voice"][1, 2] = False  # a token that no BiLSTM steps over
     first = start(head, x, seen)
     for m, v in first.items():
         h = head.lstm[m].merge(torch.cat([v, head.lstm[m].lstm(v, seen[m])], -1))

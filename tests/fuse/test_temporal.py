@@ -10,8 +10,10 @@ from typer.testing import CliRunner
 
 import cli
 from cache.errors import ConfigError, UsageError
+from cache.recipe import build
 from cache.records import Aligned, StreamSpec, Timeline
 from cache.store import FeatureCache
+from fuse.ablate import AblateRecipe, run_ablate
 from fuse.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.recipe import TrainRecipe, make_head, protocol_of, train_recipe
@@ -24,7 +26,7 @@ FACE, VOICE, WORDS = (
 )  # fmt: skip
 B, L = 2, 12
 WEIGHTS = torch.arange(8.0)  # a plain sum, and that of squares, are fixed by a LayerNorm
-SMALL = {"tokens": 8, "hop": 8, "batch_size": 8, "lr": 1e-2, "epochs": 2}
+SMALL = {"tokens": 32, "hop": 32, "batch_size": 8, "lr": 1e-2, "epochs": 2}
 
 
 def model(kind, **options):
@@ -179,6 +181,15 @@ def test_a_run_trains_saves_and_repeats_its_temporal_models(toy_cache, tmp_path)
     a, b = run_train(recipe, quiet=True), run_train(recipe, quiet=True)
     assert a.evaluations == b.evaluations
     assert run_train(plain, quiet=True).folder != a.folder
+
+
+def test_a_row_of_a_table_has_temporal_models_of_its_own(toy_cache, tmp_path):
+    rows = [
+        {"label": h, "head": "concat", "set": {"temporal": {"visual": t}}} for h, t in (("a", "none"), ("b", "tcn"))
+    ]
+    grid = {"cache": toy_cache.root, "runs": tmp_path, "seeds": 1, "rows": rows, "train": {**SMALL, "epochs": 1}}
+    plain, fronted_ = run_ablate(build(AblateRecipe, grid), quiet=True)
+    assert fronted_.parameters > plain.parameters
 
 
 def test_the_flag_is_repeatable_and_says_what_is_wrong_with_it(toy_cache, tmp_path):

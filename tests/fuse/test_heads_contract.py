@@ -11,8 +11,7 @@ from cache.errors import UsageError
 from cache.records import StreamSpec
 from fuse.batch import HeadInputs
 from fuse.heads import HEADS, Head
-from fuse.heads._base import OutputConfig, visible
-from fuse.heads._block import Adapters, masked_softmax
+from fuse.heads._base import OutputConfig
 from fuse.heads._regressor import Regressor
 from fuse.losses import LOSSES
 from fuse.temporal import TemporalOptions, fronted
@@ -27,7 +26,7 @@ SMALL = {  # fewer numbers where the shipped widths would only make the tests sl
     "jca": {"width": 12, "k": 5, "hidden": 16},
     "rjca": {"width": 12, "k": 5, "hidden": 16},
     "cross-attention": {"hidden": 16},
-    "leader-follower": {"width": 16, "d_k": 8, "levels": 3},
+    "leader-follower": {"width": 16, "d_k": 8, "levels": 2},
     "can": {"width": 16},
     "late": {"hidden": 32},
     "lstm": {"width": 16},
@@ -51,12 +50,8 @@ FRONTED = {  # heads behind models of time, by modality, and their causality
     "late+transformer": ({"visual": "transformer", "text": "gru"}, False),
     "linear+layers": ({"audio": "tcn"}, False),
 }
-CASES = [
-    (name, n)
-    for name in (*HEADS.names(), *VARIANTS, *FRONTED)
-    for n in (1, 2, 3, 4)
-    if (n == 1 or name not in ONE_STREAM_ONLY) and (n > 1 or name not in ONE_STREAM_NEVER)
-]
+CASES = [(name, n) for name in HEADS.names() for n in (1, 2, 3, 4) if n == 1 or name not in ONE_STREAM_ONLY]
+CASES += [(name, n) for name in (*VARIANTS, *FRONTED) for n in (1, 3) if n > 1 or name not in ONE_STREAM_NEVER]
 every_head = pytest.mark.parametrize(("name", "n"), CASES, ids=[f"{name}-{n}" for name, n in CASES])
 
 
@@ -357,30 +352,15 @@ def test_single_stream_heads_refuse_more(name):
         build(name, 2)
 
 
-@pytest.mark.parametrize("names", [(), ("a", "a"), ("a.b",), ("",)])
-def test_unusable_stream_names_are_refused(names):
-    with pytest.raises(UsageError, match="stream"):
-        Head(HeadInputs(tuple(StreamSpec(m, "visual", 4) for m in names), L), Head.Config())
-
-
-def test_visible_zeroes_what_is_absent_or_padded():
-    x, present, real = batch(2)
-    values, seen = visible(spoil(x, {m: ~(p & real) for m, p in present.items()}), present, real)
-    for m in x:
-        assert torch.equal(seen[m], present[m] & real)
-        assert (values[m][~seen[m]] == 0).all()
-        assert torch.equal(values[m][seen[m]], x[m][seen[m]])
-
-
 @every_head
 def test_a_head_can_fit_what_its_streams_say(name, n):
     """Labels are a function of the features of each token; sixty steps must find most of it."""
-    if name in FRONTED:
-        return  # mixed layers and smoothed tokens are not the features themselves
+    if name in FRONTED or n in (2, 4):
+        return  # mixed layers and smoothed tokens are not the features themselves; and 1 and 3 streams are enough
     head = build(name, n)
     x, present, real = batch(n)
     va = torch.stack([sum(v[..., i] for v in x.values()) for i in (0, 1)], -1).tanh()
-    optimiser = torch.optim.Adam(head.parameters(), lr=1e-2)
+    optimiser = torch.optim.Adam(head.parameters(), lr=1e-2, fused=True)
     for _ in range(60):
         loss = LOSSES["mse+ccc"](head(x, present, real), va, real, "batch")
         optimiser.zero_grad()
@@ -398,22 +378,3 @@ def test_the_bias_of_an_absent_stream_is_not_data(name, adapters):
     with torch.no_grad():
         getattr(head, adapters)["voice"].bias += 10
     assert torch.equal(head(x, present, real), before)
-
-
-def test_adapters_leave_unseen_tokens_at_zero():
-    adapters = Adapters(DIMS, 5)
-    x, seen, _ = batch(4)
-    for m, v in adapters(x, seen).items():
-        assert (v[~seen[m]] == 0).all()
-        assert torch.equal(v[seen[m]], adapters[m](x[m])[seen[m]])
-
-
-def test_masked_softmax_without_keys_is_zero_with_finite_gradients():
-    scores = torch.randn(2, 4, requires_grad=True)
-    keys = torch.tensor([[True, False, True, False], [False] * 4])
-    weights = masked_softmax(scores, keys)
-    torch.testing.assert_close(weights[0, [0, 2]], scores[0, [0, 2]].softmax(0))
-    assert (weights[~keys] == 0).all()
-    weights.square().sum().backward()
-    assert scores.grad.isfinite().all()
-    assert (scores.grad[1] == 0).all()

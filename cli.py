@@ -246,6 +246,9 @@ def train_fusion(
     epochs: Annotated[int | None, typer.Option(help="At most so many. Default: 50.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Window length L. Default: the head's own.")] = None,
     stride: Annotated[int | None, typer.Option(help="Frames between tokens. Default: the head's own.")] = None,
+    temporal: Annotated[
+        Names, typer.Option(metavar="STREAM=MODEL", help="Before the head: tcn, gru, lstm, transformer. Repeatable.")
+    ] = None,
     loss: Annotated[str | None, typer.Option(help="ccc, mse or mse+ccc. Default: the head's own.")] = None,
     folds: Annotated[int | None, typer.Option(help="Cross-validate over train and validation instead.")] = None,
     fold_by: Annotated[str | None, typer.Option(help="recording (default) or subject.")] = None,
@@ -260,6 +263,7 @@ def train_fusion(
     """Stage two: train one fusion head from the cache; the epoch is chosen on validation, then test is scored once.
 
     Uses all streams of the cache unless --visual, --audio or --text name some. Head options: --set options.k=16.
+    A model of time per stream or modality: --temporal visual=tcn, causal unless --set temporal_options.causal=false.
 
     Example: python cli.py train-fusion --head maven --visual swin --audio hubert --seed 1
     """
@@ -275,6 +279,7 @@ def train_fusion(
     root = find_cache(cache, dataset)
     given = {"head": head, "seed": seed, "epochs": epochs, "tokens": tokens, "stride": stride, "loss": loss}
     given |= {"device": device, "plugins": plugin, "folds": folds, "fold_by": fold_by}
+    given |= {"temporal": parse_sets(temporal or [], "--temporal") or None}
     given |= named_streams(FeatureCache(root), {"visual": _split(visual), "audio": _split(audio), "text": _split(text)})
     resolved = train_recipe(root, recipe, merge(given, parse_sets(set_ or [])))
     if resolved.folds and resolved.fold is None:

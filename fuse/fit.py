@@ -12,12 +12,13 @@ from torch import Tensor
 
 from cache.progress import progress
 from fuse.checkpoint import Loop, Scheduler, load_state, saver
+from fuse.closed import solve
 from fuse.data import Corpus
 from fuse.delay import Delay, for_scoring, for_training
 from fuse.dropout import drop_modalities
 from fuse.evaluate import global_ccc
 from fuse.heads import Head
-from fuse.heads._base import Protocol
+from fuse.heads._base import ClosedForm, Protocol
 from fuse.losses import LOSSES
 from fuse.predict import Predictions, predict
 from fuse.recipe import TrainRecipe
@@ -51,6 +52,8 @@ def fit(
     """
     train = for_training(parts["train"], delay_of(recipe))
     windows = make_windows(train.lengths, *sampling(protocol))
+    if isinstance(head, ClosedForm):
+        return _solved(head, train, windows, parts["validation"], recipe, protocol)
     optimiser = torch.optim.AdamW(head.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay)
     rng = np.random.default_rng(recipe.seed)
     loop = Loop(head, optimiser, make_scheduler(optimiser, recipe), rng, _copy(head))
@@ -72,6 +75,16 @@ def fit(
             keep(loop)
     head.load_state_dict(loop.weights)
     return Fitted(loop.history, before + time.monotonic() - begun)
+
+
+def _solved(
+    head: ClosedForm, train: Corpus, windows: Windows, held_out: Corpus, recipe: TrainRecipe, protocol: Protocol
+) -> Fitted:
+    """Of a head whose weights are solved for: one row, as of a single epoch."""
+    begun = time.monotonic()
+    solve(head, train, windows, protocol.batch_size)
+    scores = global_ccc(predicted(head, held_out, recipe, protocol), held_out.labels)
+    return Fitted([{"epoch": 0, **dataclasses.asdict(scores)}], time.monotonic() - begun)
 
 
 def _take_up(loop: Loop, checkpoint: Path | None) -> None:

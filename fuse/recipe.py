@@ -19,6 +19,7 @@ from fuse.folds import FoldBy
 from fuse.heads import HEADS, Head
 from fuse.heads._base import Protocol
 from fuse.snapshot import Snapshot
+from fuse.temporal import TemporalModel, TemporalOptions, fronted
 
 log = logging.getLogger("affuse")
 SHIPPED = Path(__file__).parent / "recipes"
@@ -30,6 +31,8 @@ class TrainRecipe:
     """One run. What is None is taken from the head's protocol; empty ``streams`` are all that the cache holds.
 
     tokens, hop: in tokens; stride, smooth: in frames. labels: name of the label protocol. options: of the head.
+    temporal: a model of time before the head, by stream name or modality. layer_mix: learn the weights of a stream's
+    layers, where it has several; else they are side by side.
     permute_labels: the control that must score about 0, trained on labels shuffled across recordings.
     skip_incomplete: leave out recordings that lack a stream, and count them, instead of stopping.
     resident: keep all features on the device; by default where they fit into half of a GPU's free memory.
@@ -45,6 +48,9 @@ class TrainRecipe:
     streams: tuple[str, ...] = ()
     without: tuple[Modality, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    temporal: dict[str, TemporalModel] = field(default_factory=dict)
+    temporal_options: TemporalOptions = field(default_factory=TemporalOptions)
+    layer_mix: bool = True
     plugins: tuple[Path, ...] = ()
     labels: str = "va"
     tokens: int | None = None
@@ -125,11 +131,15 @@ def protocol_of(recipe: TrainRecipe) -> Protocol:
 
 
 def make_head(recipe: TrainRecipe, protocol: Protocol, streams: tuple[StreamSpec, ...]) -> Head:
-    """Build the head. Raises ConfigError for options it does not have, UsageError for streams it cannot take."""
+    """Build the head, behind what its streams pass before it.
+
+    Raises ConfigError for options it does not have, UsageError for streams it cannot take.
+    """
     cls = HEADS.get(recipe.head)
     cfg = build(cls.Config, recipe.options, where=recipe.head)
+    inputs = HeadInputs(streams, protocol.tokens)
     try:
-        return cls(HeadInputs(streams, protocol.tokens), cfg)
+        return fronted(cls, cfg, inputs, recipe.temporal, recipe.temporal_options, layer_mix=recipe.layer_mix)
     except AffuseError:
         raise
     except (ValueError, RuntimeError, ZeroDivisionError) as error:

@@ -5,11 +5,13 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cache.errors import AmbiguousStream, CacheError, ConfigError, UnknownName, UsageError
 from cache.recipe import build
@@ -17,13 +19,16 @@ from cache.records import Aligned
 from cache.store import FeatureCache
 from fuse.ablate import AblateRecipe, run_ablate
 from fuse.data import open_partition, open_test, permuted
+from fuse.heads import HEADS
 from fuse.metrics import ccc_va
 from fuse.plots import plot_ablation, plot_circumplex, plot_traces, read_predictions
+from fuse.predict import predict
 from fuse.recipe import TrainRecipe, protocol_of, train_recipe
 from fuse.report import ablation_table, markdown, run_table
 from fuse.snapshot import take_snapshot
 from fuse.streams import choose_streams, named_streams
-from fuse.train import run_train
+from fuse.temporal import TemporalOptions
+from fuse.train import prepare, run_train
 from fuse.windows import make_windows
 
 SMALL = {"tokens": 32, "hop": 16, "batch_size": 8, "lr": 1e-2, "epochs": 6}
@@ -143,14 +148,30 @@ def test_pitfall_28_training_never_reads_the_test_labels(toy_cache, tmp_path):
     assert honest.evaluations["test"].raw.mean == pytest.approx(-other.evaluations["test"].raw.mean, abs=0.2)
 
 
-@pytest.mark.parametrize(
-    ("head", "streams"),
-    [("unimodal", ("voice",)), ("concat", ("face", "words")), ("cross-attention", ()), ("jca", ()), ("maven", ())],
-)
-def test_every_head_trains_from_the_cache(toy_cache, tmp_path, head, streams):
-    options = {"maven": {"d": 16, "heads": 2}}.get(head, {})
-    result = run_train(recipe(toy_cache, tmp_path, head, streams=streams, epochs=1, options=options), quiet=True)
+TINY = {  # options that make a head small
+    "maven": {"d": 16, "heads": 2}, "leader-follower": {"width": 16, "d_k": 8}, "tcn": {"width": 16},
+    "rjca": {"width": 16}, "can": {"width": 16}, "cross-attention": {"hidden": 16},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("temporal", [{}, {"visual": "tcn", "audio": "gru", "text": "transformer"}])
+@pytest.mark.parametrize("head", sorted(set(HEADS.names()) - {"gated"}))
+def test_every_head_trains_from_the_cache_and_is_whole_in_its_run_folder(toy_cache, tmp_path, head, temporal):
+    if head == "ridge" and temporal:
+        return  # refused; test_temporal.py
+    made = recipe(toy_cache, tmp_path, head, streams=("voice",) if head == "unimodal" else (), epochs=1, tokens=16)
+    front = TemporalOptions(width=8, heads=2, layers=1)
+    made = replace(made, options=TINY.get(head, {}), temporal=temporal, temporal_options=front)
+    result = run_train(made, quiet=True)
     assert np.isfinite(result.evaluations["test"].raw.mean)
+    protocol, _, streams, model = prepare(replace(made, seed=7))
+    model.load_state_dict(load_file(Path(result.folder) / "best.safetensors"))
+    snapshot = take_snapshot(toy_cache, streams, "va")
+    test = open_test(snapshot, tmp_path, "test", open_partition(snapshot, "train").stats)
+    windows = make_windows(test.lengths, protocol.tokens, protocol.stride, protocol.hop)
+    for name, pred in predict(model, test, windows, protocol.batch_size).items():
+        saved = np.loadtxt(Path(result.folder) / "predictions" / "test" / f"{name}.csv", delimiter=",", skiprows=1)
+        np.testing.assert_allclose(saved[:, 2:], pred, atol=1e-6)
 
 
 @pytest.fixture

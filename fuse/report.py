@@ -15,16 +15,19 @@ from fuse.train import RunResult
 
 
 def _spread(s: Summary) -> str:
-    return f"{s.mean:.3f}" + (f" ±{s.std:.3f}" if len(s.values) > 1 else "")
+    return f"{s.mean:.3f}" + (f" ±{s.std:.3f}".replace("0.", ".") if len(s.values) > 1 else "")
 
 
 def ablation_table(rows: Sequence[RowResult], partition: str) -> Table:
-    """Raw CCC of valence, arousal and their mean, the mean after smoothing, size and time; the best mean in bold."""
+    """Raw CCC of valence, arousal and their mean with its interval, the mean after smoothing, and size.
+
+    The best mean is bold: whether it beats the next is for ``compare`` to say.
+    """
     seeds = len(rows[0].folders)
     title = f"CCC on {partition}, mean{' ± std' if seeds > 1 else ''} over {seeds} seed{'s' if seeds > 1 else ''}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
-    for name in ("valence", "arousal", "mean", f"{LEVEL:.0%}", "smoothed", "params", "s/run"):
+    for name in ("valence", "arousal", "mean", f"{LEVEL:.0%}", "smooth", "params"):
         table.add_column(name, justify="right", no_wrap=True)
     data = [d for row in rows for d in row.data]
     if len(dict.fromkeys(map(data_lines, ([d] for d in data)))) > 1 or not all(s.whole for s in data[0].values()):
@@ -39,7 +42,6 @@ def ablation_table(rows: Sequence[RowResult], partition: str) -> Table:
             _raw_range(row),
             f"{row.smoothed['mean'].mean:.3f}",
             _thousands(row.parameters),
-            f"{row.seconds:.1f}",
             style="bold" if row.raw["mean"].mean == best else "dim" if row.control else "",
         )
     return table

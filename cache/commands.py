@@ -258,12 +258,13 @@ def receipt(
 
     Example: python cli.py cache receipt --dataset demo --out receipt.json
     """
-    from cache.care.receipt import make_receipt, receipt_text
+    from cache.care.receipt import check_out, make_receipt, receipt_text, save_receipt
     from cache.find import find_cache
 
+    if out is not None:
+        check_out(out)
     text = receipt_text(make_receipt(find_cache(cache, dataset), quiet=quiet))
     if out is None:
         print(text, end="")
     else:
-        out.write_text(text, encoding="utf-8")
-        print(f"{len(text.encode()):,} bytes in {out}")
+        show(None, False, f"{save_receipt(out, text):,} bytes in {out}")

@@ -1,7 +1,8 @@
 """All or nothing on disk: a folder is written beside its place, made durable, and published by one rename.
 
-Killed anywhere, the cache is either without the folder or with all of it. Leftovers of dead processes are removed by
-the next writer.
+Killed anywhere, the cache is either without the folder or with all of it. Whoever writes holds a lock on his draft, so
+leftovers are those that nobody holds; the next writer removes them. (Process numbers would not tell: those of another
+container mean nothing here.)
 """
 
 import contextlib
@@ -30,19 +31,43 @@ def staged(root: Path, target: Path, *, replace: bool = False) -> Iterator[Path]
     Where ``target`` is committed already, the first one stays (what is committed never changes), or, with ``replace``,
     gives way. Raises CacheError where the disk is full or read-only; nothing is published then.
     """
-    folder = root / STAGING / _unique_name()
-    try:
-        with writing(root):
-            folder.mkdir(parents=True)
-            yield folder
-            _sync_folders(folder)
-            if remote := remote_of(root):
-                remote.put_folder(folder, target, replace=replace)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _publish(folder, target, replace)
-            _sync(target.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with _draft(root) as folder:
+        folder.mkdir()
+        yield folder
+        _sync_folders(folder)
+        if remote := remote_of(root):
+            remote.put_folder(folder, target, replace=replace)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _publish(root, folder, target, replace)
+        _sync(target.parent)
+
+
+@contextlib.contextmanager
+def at_work(root: Path) -> Iterator[str]:
+    """A fresh name in the staging folder, held by us for the block: others see in it that the cache is being written.
+
+    Raises CacheError where it cannot be written.
+    """
+    name = f"{socket.gethostname()}~{os.getpid()}~{uuid.uuid4().hex[:8]}"
+    with claim(root, name, wait=True):
+        yield name
+
+
+@contextlib.contextmanager
+def _draft(root: Path) -> Iterator[Path]:
+    """A fresh path in the staging folder, ours for the block; what is there at its end is removed."""
+    with writing(root), at_work(root) as name:
+        draft = root / STAGING / name
+        try:
+            yield draft
+        finally:
+            _remove(draft)
+
+
+def _remove(draft: Path) -> None:
+    shutil.rmtree(draft, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        draft.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -61,22 +86,16 @@ def writing(root: Path) -> Iterator[None]:
 
 def publish_file(root: Path, path: Path, data: bytes) -> None:
     """Write one small file in one step, replacing what is there. Raises CacheError as ``staged`` does."""
-    draft = root / STAGING / _unique_name()
-    try:
-        with writing(root):
-            draft.parent.mkdir(parents=True, exist_ok=True)
-            with open(draft, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if remote := remote_of(root):
-                remote.put_file(path, data)
-            path.parent.mkdir(exist_ok=True)
-            os.replace(draft, path)
-            _sync(path.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+    with _draft(root) as draft:
+        with open(draft, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if remote := remote_of(root):
+            remote.put_file(path, data)
+        path.parent.mkdir(exist_ok=True)
+        os.replace(draft, path)
+        _sync(path.parent)
 
 
 def withdraw(root: Path, path: Path) -> None:
@@ -87,43 +106,35 @@ def withdraw(root: Path, path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _unique_name() -> str:
-    return f"{socket.gethostname()}~{os.getpid()}~{uuid.uuid4().hex[:8]}"
-
-
-def _publish(folder: Path, target: Path, replace: bool) -> None:
+def _publish(root: Path, folder: Path, target: Path, replace: bool) -> None:
     try:
         os.rename(folder, target)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         if replace or not (target / "zarr.json").is_file():
-            _exchange(folder, target)
+            _exchange(root, folder, target)
 
 
-def _exchange(folder: Path, target: Path) -> None:
-    """Swap two folders in one step where the system can (Linux), else in two; the old one is removed by the caller."""
+def _exchange(root: Path, folder: Path, target: Path) -> None:
+    """Swap two folders in one step where the system can (Linux), else in two; the old one is removed."""
     libc = ctypes.CDLL(None, use_errno=True)
     if hasattr(libc, "renameat2"):
         here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
         if libc.renameat2(here, os.fsencode(folder), here, os.fsencode(target), both) == 0:
             return
-    aside = folder.with_name(folder.name + "~old")
-    os.rename(target, aside)
-    os.rename(folder, target)
-    shutil.rmtree(aside)
+    with _draft(root) as aside:
+        os.rename(target, aside)
+        os.rename(folder, target)
 
 
 def discard(root: Path, folder: Path) -> None:
     """Remove a folder in one step, as far as readers can see."""
-    with writing(root):
+    with _draft(root) as aside:
         if remote := remote_of(root):
             remote.remove(folder)
-        aside = root / STAGING / _unique_name()
-        aside.parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, aside)
         _sync(folder.parent)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -173,27 +184,25 @@ def _sync_folders(top: Path) -> None:
 
 
 def sweep(root: Path) -> None:
-    """Remove what writers that no longer live on this machine left behind."""
-    staging = root / STAGING
-    for lock in staging.glob("*.lock"):
+    """Remove what writers of this machine that live no longer left behind."""
+    for lock in (root / STAGING).glob("*.lock"):
         with claim(root, lock.stem, wait=False):
             pass
     for leftover in leftovers(root):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+        _remove(leftover)
 
 
 def leftovers(root: Path) -> list[Path]:
-    """What writers of this machine that live no longer left in the staging folder, sorted."""
-    return [f for f in _drafts(root) if _writer(f)[0] == socket.gethostname() and not _alive(_writer(f)[1])]
+    """What nobody holds in the staging folder, sorted. What other machines have there may be held unseen: not that."""
+    ours = [f for f in _drafts(root) if f.name.split("~")[0] == socket.gethostname()]
+    return [f for f in ours if not _is_held(f.with_name(f"{f.name}.lock"))]
 
 
-def in_progress(root: Path) -> list[Path]:
-    """What writers that live, or are of another machine, have in the staging folder now, sorted."""
+def in_progress(root: Path) -> list[str]:
+    """Names of what is being written or worked on now, as far as can be seen here, sorted."""
     dead = set(leftovers(root))
-    return [f for f in _drafts(root) if f not in dead]
+    held = {lock.stem for lock in (root / STAGING).glob("*.lock") if _is_held(lock)}
+    return sorted({f.name for f in _drafts(root) if f not in dead} | held)
 
 
 def _drafts(root: Path) -> list[Path]:
@@ -201,19 +210,13 @@ def _drafts(root: Path) -> list[Path]:
     return sorted(f for f in staging.iterdir() if f.suffix != ".lock") if staging.is_dir() else []
 
 
-def _writer(draft: Path) -> tuple[str, int]:
-    """Machine and process of what lies in the staging folder; process 0 where its name does not say."""
-    host, pid, *_ = [*draft.name.split("~"), ""]
-    return host, int(pid) if pid.isdigit() else 0
-
-
-def _alive(pid: int) -> bool:
-    if not pid:
-        return True  # not known
+def _is_held(lock: Path) -> bool:
+    """Whether a process that lives holds that lock; one that may not be looked at counts as held."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        with open(lock, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
         return False
-    except PermissionError:
+    except (BlockingIOError, PermissionError):
         return True
-    return True
+    return False

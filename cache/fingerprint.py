@@ -4,6 +4,8 @@ import hashlib
 import json
 from typing import Any
 
+ABSENT = "(absent)"
+
 
 def canonical(settings: Any) -> str:
     """One spelling for equal settings: sorted keys, no spaces, no NaN."""
@@ -26,14 +28,21 @@ def stream_key(name: str, settings: Any) -> str:
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted paths."""
+    """Nested settings as dotted paths; an empty one is a value."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        nested = isinstance(value, dict) and value
+        flat |= flatten(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
     return flat
 
 
 def differing(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dotted paths whose values differ between two settings, with both values (None where a side lacks it)."""
+    """Dotted paths whose values are spelled differently in two settings, with both values; ABSENT on a side without."""
     left, right = flatten(a), flatten(b)
-    return {k: (left.get(k), right.get(k)) for k in sorted(left | right) if left.get(k) != right.get(k)}
+    pairs = {k: (left.get(k, ABSENT), right.get(k, ABSENT)) for k in sorted(left | right)}
+    return {k: (x, y) for k, (x, y) in pairs.items() if spelled(x) != spelled(y)}
+
+
+def spelled(value: Any) -> str:
+    """A setting as people are told it: as in the key, so that 1 and 1.0 are two."""
+    return ABSENT if value == ABSENT else canonical(value)

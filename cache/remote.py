@@ -11,9 +11,11 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -219,6 +221,16 @@ class Remote:
                 f"cannot reach {self.url}: {type(error).__name__}: {error}",
                 hint="check the address and the credentials, and run again; what is committed is safe",
             ) from error
+
+
+def age_s(remote: Remote, folder: Path) -> float:
+    """Seconds since anything below a folder of a mirror was last written at its URL; 0 where the store cannot tell."""
+    fs, base = _file_system(remote.url)
+    with remote._reaching(), contextlib.suppress(NotImplementedError):
+        fs.invalidate_cache()
+        times = [fs.modified(p) for p in remote._files_in(f"{base}/{folder.relative_to(remote.root).as_posix()}")]
+        return min((time.time() - t.timestamp() for t in times), default=math.inf)
+    return 0.0
 
 
 @functools.cache

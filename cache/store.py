@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cache.commit import STAGING, staged, sweep
 from cache.dtypes import dtype_of, largest
 from cache.errors import AmbiguousStream, CacheError, DataError
-from cache.fingerprint import differing, flatten, stream_key
+from cache.fingerprint import ABSENT, differing, flatten, spelled, stream_key
 from cache.groups import DIMS, attributes, children, close_group, committed, group_once
 from cache.ids import folder_of
 from cache.labels import LabelStore
@@ -217,7 +217,7 @@ def _differences(cache: FeatureCache, name: str, keys: list[str]) -> str:
     settings = [cache.about(k)["settings"] for k in keys]
     fields = sorted({f for s in settings[1:] for f in differing(settings[0], s)})
     listed = [
-        f"{key} ({', '.join(f'{f}={flatten(s).get(f)}' for f in fields)})"
+        f"{key} ({', '.join(f'{f}={spelled(flatten(s).get(f, ABSENT))}' for f in fields)})"
         for key, s in zip(keys, settings, strict=True)
     ]
     return f"{name!r} stands for {len(keys)} streams in {cache.root}: {'; '.join(listed)}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.commit import publish_file, withdraw
+from cache.fingerprint import json_encoded
 
 
 def publish_table(root: Path, path: Path, rows: Sequence[Any]) -> None:
@@ -19,4 +20,4 @@ def publish_table(root: Path, path: Path, rows: Sequence[Any]) -> None:
     writer = csv.DictWriter(out, list(asdict(rows[0])), lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
-    publish_file(root, path, out.getvalue().encode())
+    publish_file(root, path, json_encoded(out.getvalue()))

@@ -6,12 +6,16 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cache.errors import AffuseError
 from cache.recipe import to_plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 INTERRUPTED = 130
 SOME_FAILED = 3
@@ -40,7 +44,7 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., int | None
             try:
                 code = function(*args, **kwargs)
             except AffuseError as error:
-                print(f"error: {error}", file=sys.stderr)
+                print(visible(f"error: {error}"), file=sys.stderr)
                 code = error.exit_code
             except KeyboardInterrupt:
                 print(f"interrupted; {KEPT.get(name, 'nothing was changed')}", file=sys.stderr)
@@ -55,22 +59,40 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., int | None
 def _prepare() -> None:
     logging.addLevelName(logging.INFO, "note")
     logging.addLevelName(logging.WARNING, "warning")
-    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr, level=logging.WARNING, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Visible("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("affuse").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def show(value: Any, as_json: bool, *tables: Any) -> None:
-    """Print a result: as one JSON document, or as tables and lines. Lines may quote strangers: they are plain."""
+    """Print a result: as one JSON document, or as tables and lines. All of them may quote strangers: they are plain."""
     if as_json:
         print(json.dumps(to_plain(value), indent=2))
         return
+    console = _console()
+    for table in tables:
+        console.print(table, soft_wrap=isinstance(table, str))
+
+
+def _console() -> "Console":
+    """A terminal that takes no text for markup or emoji: not of lines, nor of a table's title, heads and cells."""
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
-    for table in tables:
-        if isinstance(table, str):
-            plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in table)
-            console.print(plain, soft_wrap=True, markup=False, emoji=False)
-        else:
-            console.print(table)
+    class Plain(Console):
+        def render_str(self, text: str, *args: Any, **kwargs: Any) -> "Text":
+            return super().render_str(visible(text), *args, **kwargs)
+
+    width = None if sys.stdout.isatty() else 80
+    return Plain(width=width, highlight=False, markup=False, emoji=False)
+
+
+def visible(text: str) -> str:
+    """The text with its control characters, and what is no character at all, as escapes: a terminal obeys none."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+class _Visible(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))

@@ -14,7 +14,7 @@ from typing import Any
 
 from cache.check import sealed_fault
 from cache.commit import claim, discard, publish_file
-from cache.errors import DataError
+from cache.errors import CorruptCache, DataError
 from cache.fingerprint import canonical, stream_key
 from cache.groups import attributes, group_once
 from cache.ids import folder_of
@@ -96,7 +96,10 @@ def known_weights(cache: FeatureCache, recogniser: Recogniser) -> str:
     """The hash of its weights, where words were recognised with the same files before; else an empty string."""
     wanted = canonical([recogniser.settings(), recogniser.signature()])
     for path in sorted(cache.root.glob(f"{FOLDER}/*/zarr.json")):
-        about = attributes(path.parent)
+        try:
+            about = attributes(path.parent)
+        except CorruptCache:
+            continue  # written anew, if it is that of this recogniser
         settings = {k: v for k, v in about["settings"].items() if k != "weights"}
         if canonical([settings, about["origin"]["signature"]]) == wanted:
             return str(about["settings"]["weights"])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from cache.care.heal import clear_damaged
-from cache.commit import claim
+from cache.commit import at_work, claim
 from cache.errors import UsageError
 from cache.ids import folder_of
 from cache.progress import progress
@@ -34,6 +34,7 @@ FAILURES = "failures.csv"
 GAVE_WAY = "has a transcript now: its rows of recognised words gave way"
 LABELS_EVERY_S = 600.0  # so that training can begin on what is there
 _ALIKE = 5  # so many recordings failing first, all for one cause, end the run: the cause is not theirs
+Prepared = tuple[Dataset, list[Recording], list[Wanted]]
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,14 @@ class ExtractResult:
 def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     """Extract what is missing. Raises on wrong recipes, roots and weights; single bad recordings are reported."""
     start = time.monotonic()
-    dataset, recordings, wanted = prepare(recipe)
+    prepared = prepare(recipe)
     cache = FeatureCache.create(recipe.cache, recipe.dataset)
+    with at_work(cache.root):  # so that nothing is pruned meanwhile
+        return _run(recipe, prepared, cache, start, quiet)
+
+
+def _run(recipe: ExtractRecipe, prepared: Prepared, cache: FeatureCache, start: float, quiet: bool) -> ExtractResult:
+    dataset, recordings, wanted = prepared
     check_same_corpus(dataset, cache)
     streams = {s.spec.key: s for s in (declare(cache, w, recipe.device) for w in wanted)}
     healed = clear_damaged(cache, [*streams], [r.id for r in recordings])
@@ -90,7 +97,7 @@ def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     return ExtractResult(cache.where, [*streams], len(recordings), made, kept, seconds, notes, failures)
 
 
-def prepare(recipe: ExtractRecipe) -> tuple[Dataset, list[Recording], list[Wanted]]:
+def prepare(recipe: ExtractRecipe) -> Prepared:
     """The corpus, its recordings, and the streams that are asked for. Raises on wrong recipes, roots and weights."""
     hardware_decoder(recipe.decode)
     dataset = open_dataset(recipe.dataset, recipe.root, recipe.dataset_options)

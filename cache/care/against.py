@@ -13,14 +13,17 @@ from cache.care.info import named
 from cache.care.receipt import (
     FeatureReceipt,
     Receipt,
+    Splits,
     StreamReceipt,
     TimelineReceipt,
     feature_receipt,
+    partitions_of,
     timeline_receipt,
 )
 from cache.care.sketch import LIMIT, distance
 from cache.errors import AffuseError
-from cache.fingerprint import canonical, differing
+from cache.fingerprint import differing, spelled
+from cache.ids import as_text
 from cache.progress import Step, progress
 from cache.store import FeatureCache
 
@@ -59,16 +62,17 @@ class Agreement:
 def compare(root: Path | str, receipt: Receipt, *, quiet: bool = False) -> Agreement:
     """Everything that the receipt has, against the cache at ``root``."""
     cache = FeatureCache(root)
-    there = set(cache.timelines.recordings())
+    there = {as_text(r): r for r in cache.timelines.recordings()}
+    splits = partitions_of(cache)
     found = Agreement(cache.where, len(receipt.recordings))
-    found.extra = sorted(there - receipt.recordings.keys())
+    found.extra = sorted(there.keys() - receipt.recordings.keys())
     if receipt.dataset != cache.dataset:
         _differs(found, "dataset", f"{cache.dataset!r} here, {receipt.dataset!r} in the receipt")
     total = len(receipt.recordings) + sum(len(s.recordings) for s in receipt.streams.values())
     with progress("against", total, quiet=quiet) as step:
         for recording, wanted in receipt.recordings.items():
             if recording in there:
-                _timeline(cache, recording, wanted, found)
+                _timeline(cache, there[recording], wanted, splits, found)
             else:
                 _differs(found, "recording", "is not in this cache", recording)
             step()
@@ -81,9 +85,9 @@ def _differs(found: Agreement, what: str, how: str, recording: str = "", stream:
     found.differences.append(Mismatch(what, recording, stream, how))
 
 
-def _timeline(cache: FeatureCache, recording: str, wanted: TimelineReceipt, found: Agreement) -> None:
+def _timeline(cache: FeatureCache, recording: str, wanted: TimelineReceipt, splits: Splits, found: Agreement) -> None:
     try:
-        here = timeline_receipt(cache, recording)
+        here = timeline_receipt(cache, recording, splits)
     except AffuseError as error:
         _differs(found, "timeline", error.message, recording)
         return
@@ -107,13 +111,13 @@ def _timeline(cache: FeatureCache, recording: str, wanted: TimelineReceipt, foun
 
 
 def _stream(
-    cache: FeatureCache, key: str, wanted: StreamReceipt, there: set[str], found: Agreement, step: Step
+    cache: FeatureCache, key: str, wanted: StreamReceipt, there: dict[str, str], found: Agreement, step: Step
 ) -> None:
     here = _counterpart(cache, key, wanted, found)
     for recording, theirs in wanted.recordings.items():
         if here and recording in there:
-            if cache.has(here, recording):
-                _features(cache, here, key, recording, theirs, found)
+            if cache.has(here, there[recording]):
+                _features(cache, here, key, there[recording], theirs, found)
             else:
                 _differs(found, "features", f"{here} lacks it", recording, key)
         step()
@@ -135,7 +139,7 @@ def _counterpart(cache: FeatureCache, key: str, wanted: StreamReceipt, found: Ag
         _differs(found, "stream", error.message, "", key)
         return ""
     for path, (ours, theirs) in differing(about["settings"], wanted.settings).items():
-        how = f"{path} = {canonical(ours)} here, {canonical(theirs)} in the receipt"
+        how = f"{path} = {spelled(ours)} here, {spelled(theirs)} in the receipt"
         _differs(found, "settings", how, "", key)
     if about["dim"] != wanted.dim:
         _differs(found, "stream", f"is {about['dim']} wide here, {wanted.dim} in the receipt", "", key)
@@ -166,7 +170,6 @@ def _features(
 def against_lines(found: Agreement) -> "Iterator[Table | str]":
     """The comparison for a terminal: one line for what differs in the same way in many recordings."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     groups: dict[tuple[str, str], list[Mismatch]] = {}
@@ -180,9 +183,9 @@ def against_lines(found: Agreement) -> "Iterator[Table | str]":
             names = list(dict.fromkeys(d.recording for d in some if d.recording))
             hows = [d.how for d in some] if what == "settings" else [some[0].how]
             who = f"{len(names)}: {named(names)}" if names else ""
-            table.add_row(what, escape(stream), escape(who), escape("\n".join(hows)))
+            table.add_row(what, stream, who, "\n".join(hows))
         yield table
     if found.extra:
-        yield escape(f"not in the receipt, and not compared: {named(found.extra)}")
+        yield f"not in the receipt, and not compared: {named(found.extra)}"
     sketches = f"features of {found.same} recordings are the same, of {found.close} the same up to precision"
     yield f"{found.recordings} recordings compared; {sketches}; {len(found.differences)} differences"

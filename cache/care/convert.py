@@ -195,19 +195,18 @@ def _take_along(source: FeatureCache, target: FeatureCache) -> None:
 def convert_lines(found: Conversion) -> "Iterator[Table | str]":
     """What was done, for a terminal."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(f"{found.cache} to {found.out}"), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=f"{found.cache} to {found.out}", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("stream", "dtype", "made", "kept", "MB before", "after", "rel. error"):
         table.add_column(name, justify="left" if name in ("stream", "dtype") else "right", overflow="fold")
     for s in found.streams:
-        error = "-" if s.largest is None else f"{s.largest:.1e}\n[dim]mean {s.mean:.1e}[/dim]"
-        name = escape(s.stream) + (f"\n[dim]{escape(s.key)}[/dim]" if s.key != s.stream else "")
+        error = "-" if s.largest is None else f"{s.largest:.1e}\nmean {s.mean:.1e}"
+        name = s.stream + (f"\n{s.key}" if s.key != s.stream else "")
         numbers = (str(s.made), str(s.kept), f"{s.before / 1e6:.1f}", f"{s.after / 1e6:.1f}")
         table.add_row(name, s.dtype, *numbers, error)
     yield table
     before, after = (sum(getattr(s, n) for s in found.streams) for n in ("before", "after"))
     yield f"{before:,} bytes became {after:,}"
     if found.healed:
-        yield f"{len(found.healed)} parts were damaged and are made anew: {', '.join(map(escape, found.healed[:5]))}"
+        yield f"{len(found.healed)} parts were damaged and are made anew: {', '.join(found.healed[:5])}"

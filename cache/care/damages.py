@@ -25,10 +25,13 @@ def damage_list(cache: FeatureCache) -> list[Damage]:
     path = cache.root / LIST
     if not path.is_file():
         return []
-    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    names = {f.name for f in fields(Damage)}
-    if any(set(row) != names or None in row.values() for row in rows):
-        raise CacheError(f"{path} is not a list of damages", hint="remove it, or make it anew: cache verify --deep")
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+        sound = all(set(row) == {f.name for f in fields(Damage)} and None not in row.values() for row in rows)
+    except (UnicodeDecodeError, csv.Error):
+        sound = False
+    if not sound:
+        raise CacheError(f"{path} is not a list of damages", hint="make it anew: python cli.py cache verify --deep")
     return [Damage(**row) for row in rows]
 
 

@@ -121,7 +121,6 @@ def diff_lines(found: StreamDifference) -> "Iterator[Table | str]":
 
 def _numbers(found: StreamDifference) -> "Table":
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     ranked = sorted(found.recordings, key=lambda r: (2.0 if r.cosine_worst is None else r.cosine_worst, -r.presence))
@@ -131,7 +130,7 @@ def _numbers(found: StreamDifference) -> "Table":
     for r in [*ranked[:_WORST], _together(found.recordings)]:
         cosines = ("-" if c is None else f"{c:.4f}" for c in (r.cosine_mean, r.cosine_worst))
         largest = "-" if r.largest is None else f"{r.largest:.3g}"
-        table.add_row(escape(r.recording), str(r.frames), *cosines, largest, f"{r.presence:.1f} %")
+        table.add_row(r.recording, str(r.frames), *cosines, largest, f"{r.presence:.1f} %")
     return table
 
 

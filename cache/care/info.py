@@ -1,11 +1,14 @@
 """What a cache holds, as plain facts and as a table of 80 columns; what cannot be read is named, not fatal."""
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cache.care.damages import damage_list
 from cache.errors import AffuseError
 from cache.groups import attributes
 from cache.ids import recording_of
@@ -74,11 +77,25 @@ def describe(root: Path | str) -> CacheInfo:
         recordings=len(folders),
         frames=sum(map(len, times.values())),
         hours=_hours(seconds.values()),
-        bytes=size_of(cache.root),
+        bytes=sum(s.bytes for s in streams) + _beside(cache),
         streams=streams,
         protocols=protocols,
-        faults=faults,
+        faults=faults + _listed(cache),
     )
+
+
+def _beside(cache: FeatureCache) -> int:
+    """Bytes of all that belongs to no stream."""
+    keys, features = set(cache.stream_keys()), cache.root / "features"
+    rest = [*(f for f in cache.root.iterdir() if f != features), *features.iterdir()]
+    return sum(size_of(f) for f in rest if f.name != MARK and not (f.parent == features and f.name in keys))
+
+
+def _listed(cache: FeatureCache) -> list[str]:
+    """What the last deep check found damaged, and nobody has remade."""
+    faults = list[str]()
+    known = [d for d in _read(partial(damage_list, cache), faults) or [] if (cache.root / d.part).exists()]
+    return faults + [f"{d.part}, as a deep check found: {d.cause}" for d in known]
 
 
 def _stream(cache: FeatureCache, key: str, timed: list[str], seconds: dict[str, float]) -> StreamInfo:
@@ -119,8 +136,8 @@ def _recordings(folder: Path, faults: list[str]) -> dict[str, Path]:
 def _read(what: Callable[[], T], faults: list[str]) -> T | None:
     try:
         return what()
-    except AffuseError as error:
-        faults.append(error.message)
+    except (AffuseError, OSError) as error:
+        faults.append(error.message if isinstance(error, AffuseError) else str(error))
         return None
 
 
@@ -130,38 +147,49 @@ def _hours(seconds: Any) -> float:
 
 def size_of(folder: Path) -> int:
     """Bytes of all files below a folder, or of a file; in a mirror also of what is at its URL alone."""
-    files = [folder] if folder.is_file() else folder.rglob("*")
-    sizes = {f: f.stat().st_size for f in files if f.is_file() and f.name != MARK}
     remote = remote_behind(folder / "any")
-    return sum((remote.sizes(folder) | sizes if remote else sizes).values())
+    if remote is None:
+        return sum(size for _, size in _files(folder))
+    return sum((remote.sizes(folder) | {Path(name): size for name, size in _files(folder)}).values())
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int]]:
+    """Every file below a folder (or the file itself) with its bytes; what vanishes meanwhile is left out."""
+    if folder.is_file():
+        yield str(folder), folder.stat().st_size
+    for top, _, names in os.walk(folder):
+        for name in names:
+            path = f"{top}{os.sep}{name}"
+            with contextlib.suppress(FileNotFoundError):
+                if name != MARK:
+                    yield path, os.stat(path).st_size
 
 
 def info_lines(info: CacheInfo) -> "Iterator[Table | str]":
     """The facts for a terminal."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     labels = ", ".join(f"{n} labelled under {p!r}" for p, n in info.protocols.items()) or "no labels"
     size = f"{info.hours:.2f} h, {info.bytes / 1e6:.1f} MB"
     title = f"{info.root}: {info.dataset}, {info.recordings} recordings, {info.frames} frames, {size}, "
-    table = Table(title=escape(f"{title}{labels}"), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=f"{title}{labels}", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("stream", "modality", "dim", "rec.", "frames", "absent", "hours", "MB"):
         left = name in ("stream", "modality")
         table.add_column(name, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     for s in info.streams:
         absent = f"{s.absent_frames / s.frames:.0%}" if s.frames else "-"
-        made, kind = f"  {s.encoder or '?'} {s.weights[:8]}", f"{s.modality or '?'}\n[dim]{escape(s.dtype)}[/dim]"
+        made, kind = f"  {s.encoder or '?'} {s.weights[:8]}", f"{s.modality or '?'}\n{s.dtype}"
         numbers = map(str, (s.dim, s.recordings, s.frames, absent, f"{s.hours:.2f}", f"{s.bytes / 1e6:.1f}"))
-        table.add_row(f"{escape(s.key)}\n[dim]{escape(made)}[/dim]", kind, *numbers)
+        table.add_row(f"{s.key}\n{made}", kind, *numbers)
     yield table
     for s in info.streams:
         if s.lacks:
-            yield escape(f"{s.key} lacks {len(s.lacks)} of {info.recordings} recordings: {named(s.lacks)}")
+            yield f"{s.key} lacks {len(s.lacks)} of {info.recordings} recordings: {named(s.lacks)}"
     faults = [*info.faults, *(f for s in info.streams for f in s.faults)]
-    yield from (escape(f"damaged: {fault}") for fault in faults[:_NAMED])
+    yield from (f"damaged: {fault}" for fault in faults[:_NAMED])
     if faults:
-        yield f"{len(faults)} parts cannot be read; name all that is damaged with: python cli.py cache verify --deep"
+        yield f"{len(faults)} parts are damaged; name all that is damaged with: python cli.py cache verify --deep"
 
 
 def named(recordings: list[str]) -> str:

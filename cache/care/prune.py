@@ -1,9 +1,10 @@
 """What of a cache may go, and its removal: nothing committed goes without its key being named or ``unused`` asked for.
 
 *partial*: what dead writers left in ``.staging``, and folders without a commit record and without anything committed
-in them. *stats*: derived, made anew when needed. *unused*: a stream that no run used. *superseded*: an unused stream
-whose name and encoder another stream has that is used or is to be kept; records hold no times, so which of two is older
-is not known. Both go with ``unused``.
+in them; at a URL only day-old ones, since another machine's upload looks the same until its record is up. *stats*:
+derived, made anew when needed. *unused*: a stream that no run used. *superseded*: an unused stream whose name and
+encoder another stream has that is used or is to be kept; records hold no times, so which of two is older is not known.
+Both go with ``unused``.
 """
 
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ from cache.care.uses import Uses, stream_uses
 from cache.commit import STAGING, discard, in_progress, leftovers, sweep
 from cache.errors import AffuseError, CacheError, UsageError
 from cache.registry import suggest
+from cache.remote import age_s, remote_of
 from cache.store import FeatureCache
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+_UPLOAD_S = 86_400.0  # an upload of one recording ends within a day
 Kind = Literal["partial", "stats", "unused", "superseded", "named"]
 
 
@@ -85,15 +88,20 @@ def plan_prune(root: Path | str, runs: Path, choice: Choice) -> Pruning:
 
 
 def prune(root: Path | str, planned: Pruning) -> Pruning:
-    """Remove what was planned, each part in one step. Raises CacheError while another process writes to the cache."""
+    """Remove what was planned, each part in one step; what has been committed since stays.
+
+    Raises CacheError while another process writes to the cache.
+    """
     cache = FeatureCache(root)
     busy = in_progress(cache.root)
     if busy:
         raise CacheError(
-            f"something is being written to {root}: {busy[0].name}",
+            f"something is being written to {root}: {busy[0]}",
             hint="wait for it; a draft of another machine that writes no more can be removed by hand",
         )
-    for part in planned.parts:
+    partial = {p.part for p in _partial(cache)}
+    parts = [p for p in planned.parts if p.kind != "partial" or p.part in partial]
+    for part in parts:
         folder = cache.root / part.part
         if part.kind in ("unused", "superseded", "named"):
             stats = cache.root / "stats" / folder.name
@@ -101,20 +109,28 @@ def prune(root: Path | str, planned: Pruning) -> Pruning:
                 discard(cache.root, stats)
         if folder.exists() and folder.parent.name != STAGING:
             discard(cache.root, folder)
-    if any(p.kind == "partial" for p in planned.parts):
+    if any(p.kind == "partial" for p in parts):
         sweep(cache.root)
-    return replace(planned, removed=True)
+    return replace(planned, parts=parts, removed=True)
 
 
 def _partial(cache: FeatureCache) -> Iterator[Prunable]:
+    remote = remote_of(cache.root)
     for left in leftovers(cache.root):
         yield from _part(cache, left, "partial", "left by a writer that died")
+    for folder in _without_record(cache):
+        if remote is None or age_s(remote, folder) > _UPLOAD_S:
+            yield from _part(cache, folder, "partial", "has no commit record")
+
+
+def _without_record(cache: FeatureCache) -> Iterator[Path]:
+    """Folders of streams, recordings and protocols that were not committed; the outermost."""
     tops = [cache.root / name for name in ("features", "timelines", "labels")]
     inner = [f for top in (tops[0], tops[2]) for f in top.glob("*/*")]
     for folder in (*(f for top in tops for f in top.glob("*")), *inner):
         within = folder.parent.parent != cache.root and not (folder.parent / "zarr.json").exists()
         if folder.is_dir() and not (folder / "zarr.json").exists() and not within and not _holds(cache, folder):
-            yield from _part(cache, folder, "partial", "has no commit record")
+            yield folder
 
 
 def _holds(cache: FeatureCache, folder: Path) -> bool:
@@ -154,26 +170,25 @@ def _doubt(runs: Path, uses: Uses) -> str:
 
 
 def _notes(cache: FeatureCache, doubt: str) -> list[str]:
-    busy = [f.name for f in in_progress(cache.root)]
+    busy = in_progress(cache.root)
     return [*([f"{doubt}, so no stream is called unused"] if doubt else []), *(f"being written: {b}" for b in busy)]
 
 
 def prune_lines(found: Pruning) -> "Iterator[Table | str]":
     """The plan, or what was done, for a terminal."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     total = sum(p.bytes for p in found.parts)
     if found.parts:
-        yield escape(f"{found.root}:")
+        yield f"{found.root}:"
         table = Table(box=box.SIMPLE_HEAD)
         for name in ("part", "class", "bytes", "why"):
             table.add_column(name, justify="right" if name == "bytes" else "left", overflow="fold")
         for p in found.parts:
-            table.add_row(escape(p.part), p.kind, f"{p.bytes:,}", escape(p.why))
+            table.add_row(p.part, p.kind, f"{p.bytes:,}", p.why)
         yield table
-    yield from (escape(n) for n in found.notes)
+    yield from found.notes
     if not found.parts:
         yield "there is nothing that may go"
     elif found.removed:

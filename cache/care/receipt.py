@@ -10,6 +10,8 @@ A receipt that is read was written by others: it is checked whole before anythin
 
 import hashlib
 import math
+import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -18,8 +20,10 @@ import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from cache.care.sketch import NUMBERS, sketch
-from cache.errors import DataError, MissingData
+from cache.errors import DataError, MissingData, UsageError
 from cache.fingerprint import canonical, stream_key
+from cache.ids import as_text
+from cache.layout import write_file
 from cache.progress import progress
 from cache.reader import StreamReader
 from cache.recipe import to_plain
@@ -31,6 +35,7 @@ _LARGEST = 1 << 28  # bytes of a receipt; ten streams of 10,000 recordings take 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
+Splits = dict[str, dict[str, str]]  # partition by recording, by protocol
 Numbers = Annotated[tuple[float, ...], Field(min_length=NUMBERS, max_length=NUMBERS)]
 
 
@@ -103,21 +108,27 @@ class Receipt:
 def make_receipt(root: Path | str, *, quiet: bool = False) -> Receipt:
     """Of everything that is committed. Raises CorruptCache where a part cannot be read."""
     cache = FeatureCache(root)
-    recordings = {r: timeline_receipt(cache, r) for r in cache.timelines.recordings()}
+    splits = partitions_of(cache)
+    recordings = {as_text(r): timeline_receipt(cache, r, splits) for r in cache.timelines.recordings()}
     keys = {k: cache.recordings(k) for k in cache.stream_keys()}
     streams = {}
     with progress("receipt", sum(map(len, keys.values())), quiet=quiet) as step:
         for key, names in keys.items():
             about, made = cache.about(key), {}
             for recording in names:
-                made[recording] = feature_receipt(cache, key, recording, key)
+                made[as_text(recording)] = feature_receipt(cache, key, recording, key)
                 step()
             streams[key] = StreamReceipt(about["name"], about["modality"], about["dim"], about["settings"], made)
     return Receipt(FORMAT, cache.dataset, recordings, streams)
 
 
-def timeline_receipt(cache: FeatureCache, recording: str) -> TimelineReceipt:
-    """Of one recording's frame times and labels."""
+def partitions_of(cache: FeatureCache) -> Splits:
+    """Each protocol's partitions, read once: they are of all recordings. Raises CorruptCache for damaged ones."""
+    return {p: cache.labels.partitions(p).of for p in cache.labels.protocols()}
+
+
+def timeline_receipt(cache: FeatureCache, recording: str, splits: Splits) -> TimelineReceipt:
+    """Of one recording's frame times and labels. splits: ``partitions_of`` the cache."""
     timeline, info = cache.timelines.read(recording), cache.timelines.info(recording) or {}
     fps, drift = evenness(timeline)
     return TimelineReceipt(
@@ -129,7 +140,7 @@ def timeline_receipt(cache: FeatureCache, recording: str) -> TimelineReceipt:
         seconds=round(timeline.end - float(timeline.pts[0]), 6),
         fps=round(fps, 6),
         drift_ms=round(drift, 3),
-        labels={p: r for p in cache.labels.protocols() if (r := label_receipt(cache, p, recording))},
+        labels={p: r for p, split in splits.items() if (r := label_receipt(cache, p, recording, split))},
     )
 
 
@@ -144,13 +155,15 @@ def evenness(timeline: Timeline) -> tuple[float, float]:
     return 1 / step, 1000 * float(np.abs(centred - step * number).max())
 
 
-def label_receipt(cache: FeatureCache, protocol: str, recording: str) -> LabelReceipt | None:
+def label_receipt(
+    cache: FeatureCache, protocol: str, recording: str, partition_of: dict[str, str]
+) -> LabelReceipt | None:
     """Of one recording's labels; None where it has none."""
     if not cache.labels.has(protocol, recording):
         return None
     labels = cache.labels.read(protocol, recording)
     data = labels.va.astype("<f4").tobytes() + labels.labelled.astype(np.uint8).tobytes()
-    partition = cache.labels.partitions(protocol).of.get(recording, "")
+    partition = partition_of.get(recording, "")
     return LabelReceipt(hashlib.sha256(data).hexdigest(), int(labels.labelled.sum()), partition)
 
 
@@ -198,3 +211,23 @@ def _check(path: Path, key: str, stream: StreamReceipt, receipt: Receipt) -> Non
 def receipt_text(receipt: Receipt) -> str:
     """The file: canonical JSON (sorted keys, no spaces) and a newline, so that equal caches give equal receipts."""
     return canonical(to_plain(receipt)) + "\n"
+
+
+def check_out(path: Path) -> None:
+    """Raises UsageError where a receipt cannot be written to that path, before there is one."""
+    if (path.exists() and not path.is_file()) or not path.parent.is_dir():
+        what = f"{path} is no file" if path.exists() else f"there is no folder {path.parent}"
+        raise UsageError(f"no receipt can be written: {what}", hint="give --out a file in a folder that is there")
+
+
+def save_receipt(path: Path, text: str) -> int:
+    """Write the file in one step; returns its bytes. Raises UsageError where it cannot be written."""
+    path, data = path.resolve(), text.encode()
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        write_file(draft, data)
+        os.replace(draft, path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint="give --out another file") from error
+    return len(data)

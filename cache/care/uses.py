@@ -1,6 +1,7 @@
 """Which streams the training runs below a folder were made from, read from what every run writes before it starts."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def stream_uses(runs: Path) -> Uses:
     A key is a hash of all that changes the numbers, so a run on another copy of the cache counts too.
     """
     found, unclear = dict[str, int](), []
-    folders = sorted({f.parent for f in runs.rglob("recipe.json")} | {f.parent for f in runs.rglob("environment.json")})
+    folders = sorted(Path(top) for top, _, names in os.walk(runs) if {"recipe.json", "environment.json"} & {*names})
     for folder in folders:
         try:
             streams = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["streams"]

@@ -3,14 +3,15 @@
 What is damaged is listed in ``damaged.csv`` in the cache, so that the next extraction makes exactly that anew.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache.care.damages import Damage, damage_list, save_damages
+from cache.care.damages import LIST, Damage, damage_list, save_damages
 from cache.check import faults, sealed_fault
-from cache.errors import AffuseError, CorruptCache
+from cache.errors import AffuseError, CacheError, CorruptCache
 from cache.fingerprint import stream_key
 from cache.groups import attributes
 from cache.ids import folder_of, recording_of
@@ -22,15 +23,21 @@ from cache.trust import inside
 if TYPE_CHECKING:
     from rich.table import Table
 
+log = logging.getLogger("affuse")
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was looked at, how, and what is wrong with it. groups: recordings' streams, timelines, labels and so on."""
+    """What was looked at, how, and what is wrong with it. groups: recordings' streams, timelines, labels and so on.
+
+    listed: how many of the damages an earlier deep check found; only another one can acquit them.
+    """
 
     root: str
     deep: bool
     groups: int
     damages: list[Damage]
+    listed: int = 0
 
 
 def verify(root: Path | str, *, deep: bool = False, quiet: bool = False) -> Verdict:
@@ -50,10 +57,26 @@ def verify(root: Path | str, *, deep: bool = False, quiet: bool = False) -> Verd
             causes = list(part_faults(cache, part, deep=deep))
             damages += [Damage(str(part), _recording(cache, part), "; ".join(causes))] if causes else []
             step()
+    try:
+        earlier = [] if deep else _listed(cache, {d.part for d in damages})
+    except CacheError as error:  # only a deep check can make the list anew
+        return Verdict(cache.where, deep, len(parts), [*damages, Damage(LIST, "", str(error))])
     if cache.writable:
-        earlier = [] if deep else [d for d in damage_list(cache) if d.part not in {d.part for d in damages}]
-        save_damages(cache, damages + earlier)
-    return Verdict(cache.where, deep, len(parts), damages)
+        _keep(cache, damages + earlier)
+    return Verdict(cache.where, deep, len(parts), damages + earlier, len(earlier))
+
+
+def _listed(cache: FeatureCache, found: set[str]) -> list[Damage]:
+    """What is on the list and still there, but for what was found anyway."""
+    return [d for d in damage_list(cache) if d.part not in found and (cache.root / d.part).exists()]
+
+
+def _keep(cache: FeatureCache, damages: list[Damage]) -> None:
+    """The list on disk, if it can be written: the verdict does not hang on it."""
+    try:
+        save_damages(cache, damages)
+    except CacheError as error:
+        log.warning("%s is not kept: %s", LIST, error.message)
 
 
 def _parts(cache: FeatureCache) -> Iterator[Path]:
@@ -146,7 +169,8 @@ def verdict_lines(verdict: Verdict) -> "list[Table | str]":
         table.add_column(name, overflow="fold")
     for d in verdict.damages:
         table.add_row(d.part, d.cause)
+    earlier = f", {verdict.listed} of them by the last --deep" if verdict.listed else ""
     return [
         table,
-        f"{len(verdict.damages)} of {verdict.groups} groups are damaged ({how}); extract again to remake them",
+        f"{len(verdict.damages)} of {verdict.groups} groups are damaged ({how}){earlier}; extract again to remake them",
     ]

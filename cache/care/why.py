@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache.errors import CorruptCache
-from cache.fingerprint import canonical, differing, flatten
+from cache.fingerprint import ABSENT, differing, flatten, spelled
 from cache.store import FeatureCache
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _apart(cache: FeatureCache, settings: dict[str, Any], other: str) -> dict[st
     try:
         return differing(settings, cache.about(other)["settings"])
     except CorruptCache as error:
-        return {error.message: (None, None)}
+        return {error.message: (ABSENT, ABSENT)}
 
 
 def why_lines(why: Why) -> "Iterator[Table | str]":
@@ -67,12 +67,11 @@ def apart_lines(a: str, b: str, fields: dict[str, tuple[Any, Any]]) -> "Iterator
 def _table(rows: dict[str, list[Any]], *columns: str) -> "Table":
     """Dotted paths and their values, as JSON."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("setting", *columns):
-        table.add_column(escape(name), overflow="fold")
+        table.add_column(name, overflow="fold")
     for path, values in rows.items():
-        table.add_row(escape(path), *(escape(canonical(v)) for v in values))
+        table.add_row(path, *(spelled(v) for v in values))
     return table

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.errors import DataError
-from cache.fingerprint import canonical, differing
+from cache.fingerprint import canonical, differing, spelled
 from extract.encoders._base import Block
 from extract.encoders._frozen import FrozenEncoder
 from extract.encoders._published import FILE
@@ -41,7 +41,7 @@ class TrainableEncoder(FrozenEncoder[Block]):
         trained = _trained_on(found.files[FILE]) if found.seed is None else None
         apart = differing(trained, self.input_settings()) if trained else {}
         if apart:
-            told = ", ".join(f"{name} = {was!r}, not {now!r}" for name, (was, now) in apart.items())
+            told = ", ".join(f"{name} = {spelled(was)}, not {spelled(now)}" for name, (was, now) in apart.items())
             raise DataError(
                 f"the weights in {found.files[FILE]} were trained with {told}",
                 hint="extract with the options that they were trained with, as train-encoder printed them",

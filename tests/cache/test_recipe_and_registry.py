@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cache.errors import ConfigError, DataError, MissingData, UnknownName
-from cache.fingerprint import differing, fingerprint, stream_key
+from cache.fingerprint import differing, fingerprint, spelled, stream_key
 from cache.recipe import build, find_recipe, load_toml, merge, parse_sets, to_plain
 from cache.registry import Registry, load_plugin, names_of
 
@@ -115,3 +115,23 @@ def test_fingerprints_do_not_depend_on_order_and_do_on_values():
     assert stream_key("swin", {"a": 1}) != stream_key("swin", {"a": 2})
     assert stream_key("swin", {}).startswith("swin-")
     assert differing({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}) == {"a.b": (1, 3)}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "told"),
+    [
+        ({"fps": None}, {}, {"fps": ("null", "(absent)")}),
+        ({"options": {}}, {}, {"options": ("{}", "(absent)")}),
+        (
+            {"options": {}},
+            {"options": {"layer": 1}},
+            {"options": ("{}", "(absent)"), "options.layer": ("(absent)", "1")},
+        ),
+        ({"fps": 1}, {"fps": 1.0}, {"fps": ("1", "1.0")}),
+        ({"on": [True]}, {"on": [1]}, {"on": ("[true]", "[1]")}),
+        ({"a": {"b": 1}}, {"a": {"b": 1}}, {}),
+    ],
+)
+def test_settings_of_two_keys_are_never_called_the_same(a, b, told):
+    assert {k: (spelled(x), spelled(y)) for k, (x, y) in differing(a, b).items()} == told
+    assert (stream_key("s", a) == stream_key("s", b)) == (not told)

@@ -1,7 +1,9 @@
 """Committed is committed: layout, atomicity, immutability, hostile ids, ambiguity, other readers."""
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cache.labels as cache_labels
-from cache.commit import STAGING, claim, discard, staged
+from cache.commit import STAGING, claim, discard, in_progress, leftovers, staged
 from cache.errors import AmbiguousStream, CacheError, CorruptCache, DataError
 from cache.ids import folder_of, recording_of
 from cache.reader import _open_maps, open_array
@@ -127,6 +129,15 @@ def test_two_fingerprints_of_one_name_are_kept_and_the_bare_name_explains(cache)
         cache.resolve("swin")
     assert "layer=2" in str(error.value)
     assert "size" not in str(error.value)
+
+
+def test_the_settings_of_an_ambiguous_name_are_told_as_they_are_in_the_key(cache):
+    for some in ({"fps": None}, {"fps": 1}, {"fps": 1.0}, {}):
+        cache.declare("swin", "visual", 8, some, {})
+    with pytest.raises(AmbiguousStream) as caught:
+        cache.resolve("swin")
+    for told in ("fps=null", "fps=1)", "fps=1.0", "fps=(absent)"):
+        assert told in str(caught.value)
 
 
 def test_unknown_stream_suggests_the_nearest(cache):
@@ -242,6 +253,18 @@ def test_pitfall_13_hostile_ids_stay_inside_and_come_back(cache, recording):
     assert np.array_equal(cache.read(spec.key, recording).present, data.present)
 
 
+def test_an_empty_id_is_refused(cache):
+    """Its folder would be that of all recordings."""
+    for write in (
+        lambda: cache.timelines.write("", timeline(5)),
+        lambda: cache.labels.write("", {}, Partitions({})),
+        lambda: folder_of(""),
+    ):
+        with pytest.raises(DataError, match="an id is empty"):
+            write()
+    assert [f.name for f in (cache.root / "timelines").iterdir()] == ["zarr.json"]
+
+
 @given(st.lists(st.text(min_size=1, max_size=20), unique=True, min_size=2, max_size=8))
 def test_ids_are_folder_names_one_to_one(ids):
     folders = [folder_of(i) for i in ids]
@@ -274,18 +297,29 @@ def test_an_unfinished_write_leaves_nothing_behind(cache):
     assert not list((cache.root / STAGING).iterdir())
 
 
-def test_leftovers_of_dead_writers_are_swept_and_living_ones_kept(cache):
-    import os
-    import socket
+def lock_of(draft):
+    return draft.with_name(f"{draft.name}.lock")
 
-    dead = cache.root / STAGING / f"{socket.gethostname()}~999999999~aa"
-    alive = cache.root / STAGING / f"{socket.gethostname()}~{os.getppid()}~bb"
+
+def test_leftovers_of_dead_writers_are_swept_and_living_ones_kept(cache):
+    """Whoever lives holds his draft: process numbers tell nothing of writers in another container."""
+    dead = cache.root / STAGING / f"{socket.gethostname()}~{os.getpid()}~aa"  # ours, in an earlier life
+    left = cache.root / STAGING / f"{socket.gethostname()}~{os.getpid()}~bb.lock"
     elsewhere = cache.root / STAGING / "other-host~1~cc"
-    for folder in (dead, alive, elsewhere):
-        folder.mkdir(parents=True)
-    FeatureCache.create(cache.root)
+    dead.mkdir(parents=True)
+    left.touch()
+    elsewhere.mkdir()
+    with staged(cache.root, cache.root / "labels" / "x") as alive:
+        assert in_progress(cache.root) == sorted([alive.name, elsewhere.name])
+        assert leftovers(cache.root) == [dead]
+        unseen = alive.with_name(f"{socket.gethostname()}~999999999~dd")  # as if its process were in another container
+        for old, new in ((alive, unseen), (lock_of(alive), lock_of(unseen))):
+            old.rename(new)
+        FeatureCache.create(cache.root)
+        for old, new in ((alive, unseen), (lock_of(alive), lock_of(unseen))):
+            new.rename(old)
     assert not dead.exists()
-    assert alive.exists()
+    assert not left.exists()
     assert elsewhere.exists()
 
 

@@ -420,6 +420,19 @@ def test_damaged_words_are_named_and_heard_again(whisper, media, manifest, tmp_p
     assert verify(cache, deep=True).damages == []
 
 
+def test_the_damaged_record_of_a_recogniser_is_written_anew(whisper, media, manifest, tmp_path, loads):
+    root, cache = manifest(a={"video": media(tmp_path / "a.mkv", PTS, sound=noise(4))}), tmp_path / "cache"
+    run(root, cache, whisper)
+    (record,) = cache.glob("transcripts/*/zarr.json")
+    whole = record.read_bytes()
+    record.write_bytes(whole.replace(b"weights", b"weightz"))
+    assert [d.part for d in verify(cache).damages] == [str(record.parent.relative_to(cache))]
+    run(root, cache, whisper, text=["other=roberta@layer=1"])
+    assert record.read_bytes() == whole
+    assert loads == ["load", "hear", "load"], "the words are kept"
+    assert verify(cache, deep=True).damages == []
+
+
 def test_a_users_transcript_wins(whisper, media, manifest, tmp_path, loads):
     (tmp_path / "a.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nwell\n")
     row = {"video": media(tmp_path / "a.mkv", PTS, sound=noise(4)), "transcript": tmp_path / "a.srt"}

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cache.errors import ConfigError, DataError, UsageError
-from cache.fingerprint import differing
+from cache.fingerprint import ABSENT, differing
 from cache.store import FeatureCache
 from extract.detector import Face
 from extract.faces import COLUMNS, SIZE, TEMPLATE, choose, crop_faces, crop_of, overlap, similarity
@@ -264,8 +264,8 @@ def test_faces_are_in_the_fingerprint_of_visual_streams_only_where_they_are_aske
     assert "faces" not in cache.about(whole)["settings"]
     changed = differing(cache.about(whole)["settings"], cache.about(largest)["settings"])
     assert {k for k in changed if not k.startswith("faces.")} == set()
-    assert changed["faces.weights"] == (None, "sha-of-hub")
-    assert changed["faces.mode"] == (None, "largest")
+    assert changed["faces.weights"] == (ABSENT, "sha-of-hub")
+    assert changed["faces.mode"] == (ABSENT, "largest")
     assert len({k for some in keys for k in some if k.startswith("loudness")}) == 1
     assert len({k for some in keys for k in some if k.startswith("brightness")}) == 4
     assert len({k for some in keys for k in some if k.startswith("face-box")}) == 3

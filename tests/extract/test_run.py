@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from cache.commit import in_progress
 from cache.errors import CacheError, ConfigError, DataError, MissingData, UnknownName, UsageError
 from cache.fingerprint import differing
 from cache.store import FeatureCache
@@ -67,6 +68,20 @@ def test_a_second_run_encodes_nothing_and_speed_options_remake_nothing(light_enc
     second = run(root, tmp_path / "cache", brightness={"batch_size": 99})
     assert (second.made, second.kept) == (0, 3)
     assert [c.pushed for c in light_encoders.values()] == counts
+
+
+def test_nothing_is_pruned_while_encoders_are_still_loaded(light_encoders, media, manifest, tmp_path, monkeypatch):
+    cache, encoder, seen = tmp_path / "cache", light_encoders["brightness"], []
+    load = encoder.load
+
+    def look(self, device):
+        seen.append(in_progress(cache))
+        load(self, device)
+
+    monkeypatch.setattr(encoder, "load", look)
+    run(manifest(a={"video": media(tmp_path / "a.mp4", CFR)}), cache)
+    assert [len(names) for names in seen] == [1], "no recording is claimed yet, no draft is open"
+    assert in_progress(cache) == []
 
 
 def test_pitfall_14_another_option_is_a_new_stream_beside_the_old(light_encoders, media, manifest, tmp_path):

@@ -9,10 +9,11 @@ from cache.care.diff import compare_streams, diff_lines
 from cache.care.info import describe, info_lines
 from cache.care.why import explain, why_lines
 from cache.errors import AmbiguousStream, CacheError
-from cache.fingerprint import flatten
+from cache.fingerprint import ABSENT, flatten
 from cache.recipe import to_plain
 from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.store import FeatureCache
+from cache.terminal import show
 
 FRAMES = {f"rec{i}": 2000 if i == 0 else 40 + i for i in range(8)}
 SETTINGS = {"encoder": "swin", "options": {"precision": "float32"}, "dtype": "float16", "weights": "ab" * 32}
@@ -40,12 +41,8 @@ def rows(frames, dim, noise):
     return Aligned(values + noise * rng.standard_normal(values.shape, np.float32), present)
 
 
-def printed(lines, capsys, width=80):
-    from rich.console import Console
-
-    console = Console(width=width)
-    for line in lines:
-        console.print(line, soft_wrap=isinstance(line, str))
+def printed(lines, capsys):
+    show(None, False, *lines)
     return capsys.readouterr().out
 
 
@@ -99,7 +96,7 @@ def test_why_lists_every_setting_and_what_sets_namesakes_apart(cache, capsys):
     why = explain(cache.root, full)
     assert why.settings == flatten(SETTINGS)
     assert why.origin == {"file.name": "w.pt"}
-    assert why.apart == {partial: {"options.layer": (None, -1), "options.precision": ("float32", "bf16")}}
+    assert why.apart == {partial: {"options.layer": (ABSENT, -1), "options.precision": ("float32", "bf16")}}
     out = printed(why_lines(why), capsys)
     assert "options.precision" in out
     assert "does not count" in out

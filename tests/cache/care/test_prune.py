@@ -4,13 +4,14 @@ import json
 import os
 import shutil
 import socket
+import time
 
 import numpy as np
 import pytest
 
 from cache.care.prune import Choice, plan_prune, prune
 from cache.care.verify import verify
-from cache.commit import STAGING
+from cache.commit import STAGING, claim, staged
 from cache.errors import CacheError, UsageError
 from cache.records import Aligned, Timeline
 from cache.stats import stream_stats
@@ -127,14 +128,57 @@ def test_partial_takes_dead_drafts_and_folders_without_record_and_nothing_commit
 
 def test_nothing_is_removed_while_a_writer_lives(cache, tmp_path):
     before = files(cache)
-    draft = cache.root / STAGING / f"{socket.gethostname()}~{os.getpid()}~live"
-    draft.mkdir(parents=True)
-    with pytest.raises(CacheError, match="is being written"):
+    with staged(cache.root, cache.root / "labels" / "va"), pytest.raises(CacheError, match="is being written"):
         go(cache, tmp_path, stats=True)
-    draft.rename(draft.with_name("elsewhere~1~x"))
+    (cache.root / "labels" / "va").rmdir()
+    with claim(cache.root, "a", wait=True):  # at work on a recording, which may take minutes until there is a draft
+        assert plan_prune(cache.root, tmp_path / "runs", Choice()).notes == ["being written: a"]
+        with pytest.raises(CacheError, match="is being written"):
+            go(cache, tmp_path, unused=True)
+    (cache.root / STAGING / "elsewhere~1~x").mkdir()
     with pytest.raises(CacheError, match="another machine"):
         go(cache, tmp_path, stats=True)
+    (cache.root / STAGING / "elsewhere~1~x").rmdir()
     assert files(cache) == before
+
+
+@pytest.fixture
+def url(tmp_path, monkeypatch):
+    """A cache at a URL with one recording of one stream, its mirror, and a second recording that is half uploaded."""
+    monkeypatch.setenv("AFFUSE_MIRRORS", str(tmp_path / "mirrors"))
+    url = f"file://{tmp_path}/far/cache"
+    cache = FeatureCache.create(url, "demo")
+    spec = cache.declare("swin", "visual", 4, {}, {})
+    for recording in ("a", "b"):
+        cache.timelines.write(recording, Timeline(np.arange(30) / 25, 30 / 25))
+        cache.write(spec.key, recording, Aligned(np.zeros((30, 4), np.float32), np.ones(30, bool)))
+    far = tmp_path / "far" / "cache" / "features" / spec.key / "b"
+    (far / "zarr.json").rename(tmp_path / "record")
+    return url, far
+
+
+def test_at_a_url_an_upload_of_another_machine_is_left_alone_for_a_day(url, tmp_path):
+    url, far = url
+    there = sorted(far.rglob("*"))
+    assert prune(url, plan_prune(url, tmp_path, Choice(partial=True))).parts == []
+    assert sorted(far.rglob("*")) == there
+    for file in there:
+        os.utime(file, (time.time() - 86_400 - 60,) * 2)
+    (part,) = prune(url, plan_prune(url, tmp_path, Choice(partial=True))).parts
+    assert part.part.endswith("/b")
+    assert not any(f.is_file() for f in far.rglob("*"))
+
+
+def test_what_is_committed_between_plan_and_removal_stays(url, tmp_path):
+    url, far = url
+    for file in far.rglob("*"):
+        os.utime(file, (time.time() - 86_400 - 60,) * 2)
+    plan = plan_prune(url, tmp_path, Choice(partial=True))
+    assert len(plan.parts) == 1
+    (tmp_path / "record").rename(far / "zarr.json")
+    assert prune(url, plan).parts == []
+    cache = FeatureCache(url)
+    assert cache.recordings(cache.stream_keys()[0]) == ["a", "b"]
 
 
 def test_statistics_go_alone_and_come_back(cache, tmp_path):

@@ -6,12 +6,16 @@ from hashlib import sha256
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from cache.care.against import against_lines, compare
-from cache.care.receipt import evenness, make_receipt, read_receipt, receipt_text
+from cache.care.receipt import evenness, make_receipt, read_receipt, receipt_text, save_receipt
 from cache.care.sketch import LIMIT, distance, sketch
+from cache.care.verify import verify
+from cache.commands import cache_app
 from cache.errors import DataError, MissingData
 from cache.fingerprint import stream_key
+from cache.labels import LabelStore
 from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.store import FeatureCache
 
@@ -76,6 +80,66 @@ def test_noise_of_another_precision_is_none_even_under_another_key(tmp_path, the
     assert differences == {("settings", "")}
     assert 'options.precision = "bf16" here, "float32" in the receipt' in found.differences[0].how
     assert found.close == 3
+
+
+def test_a_still_picture_has_no_digits_of_rounding_noise():
+    """They would be other ones on another processor."""
+    row = np.random.default_rng(0).standard_normal(768).astype(np.float16)
+    found = sketch(np.tile(row, (1500, 1)), np.arange(1500) % 9 > 0, "k-1", "a")
+    assert found[1] == 0
+    assert found[5:] == (0.0, 0.0, 0.0)
+    assert all(found[2:5])
+    assert "-0.0" not in str(found)
+    nearly = np.zeros((50, 8))
+    nearly[::2] = 1.0
+    nearly[1::2] = -1.0
+    nearly[0] += 1e-11
+    assert sketch(nearly, np.ones(50, bool), "k-1", "a")[2:5] == (0.0, 0.0, 0.0)
+
+
+def test_partitions_are_read_once_not_for_every_recording(tmp_path, theirs, monkeypatch):
+    ours, read, calls = write(tmp_path / "ours"), LabelStore.partitions, []
+    monkeypatch.setattr(LabelStore, "partitions", lambda self, protocol: calls.append(protocol) or read(self, protocol))
+    make_receipt(ours.root, quiet=True)
+    assert calls == ["abaw"]
+    assert check(ours, theirs)[1] == set()
+    assert calls == ["abaw"] * 2
+
+
+def test_an_id_that_is_no_text_is_published_as_an_escape_and_found_again(tmp_path):
+    """From a file whose name is no UTF-8."""
+    name, caches = "caf\udce9", []
+    for lab in ("theirs", "ours"):
+        cache = write(tmp_path / lab)
+        cache.timelines.write(name, Timeline(np.arange(9) / 25, 9 / 25))
+        cache.write(cache.stream_keys()[0], name, Aligned(np.ones((9, 32), np.float32), np.ones(9, bool)))
+        caches.append(cache)
+    path = tmp_path / "r.json"
+    save_receipt(path, receipt_text(make_receipt(caches[0].root, quiet=True)))
+    found, differences = check(caches[1], path)
+    assert (differences, found.same, found.extra) == (set(), 4, [])
+    values = caches[1].folder(caches[1].stream_keys()[0], name) / "values" / "c" / "0" / "0"
+    values.write_bytes(bytes(len(values.read_bytes())))
+    assert [d.recording for d in verify(caches[1].root, deep=True, quiet=True).damages] == [name]
+    assert "caf\\udce9" in (caches[1].root / "damaged.csv").read_text()
+
+
+def test_a_receipt_is_written_in_one_step_where_it_can_be(tmp_path):
+    cache, out = write(tmp_path / "ours"), tmp_path / "r.json"
+    app = CliRunner()
+
+    def run(path):
+        return app.invoke(cache_app, ["receipt", "--quiet", "--cache", str(cache.root), "--out", str(path)])
+
+    for wrong, told in ((tmp_path, "is no file"), (tmp_path / "none" / "r.json", "there is no folder")):
+        result = run(wrong)
+        assert (result.exit_code, told in result.stderr) == (2, True)
+    assert run(out).exit_code == 0
+    assert out.read_text() == receipt_text(make_receipt(cache.root, quiet=True))
+    (tmp_path / "link.json").symlink_to(out)
+    assert run(tmp_path / "link.json").exit_code == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.json", "ours", "r.json"]
 
 
 CHANGES = {

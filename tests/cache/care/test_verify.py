@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
+from cache.care.heal import clear_damaged
+from cache.care.info import describe
 from cache.care.verify import verify
 from cache.errors import CacheError, CorruptCache
 from cache.ids import folder_of
@@ -111,11 +113,58 @@ def test_the_list_is_kept_until_a_deep_check_finds_nothing(cache):
     found = verify(cache.root, deep=True, quiet=True)
     assert "not finite" in found.damages[0].cause
     assert (cache.root / "damaged.csv").read_text().count("\n") == 2
-    verify(cache.root, quiet=True)
-    assert (cache.root / "damaged.csv").exists(), "a shallow check cannot acquit"
+    shallow = verify(cache.root, quiet=True)
+    assert shallow.damages == found.damages, "a shallow check cannot acquit"
+    assert shallow.listed == 1
+    assert (cache.root / "damaged.csv").read_text().count("\n") == 2
+    (fault,) = describe(cache.root).faults
+    assert fault.startswith(f"{found.damages[0].part}, as a deep check found: ")
     values.write_bytes(before)
     verify(cache.root, deep=True, quiet=True)
     assert not (cache.root / "damaged.csv").exists()
+
+
+def test_what_was_listed_and_is_gone_is_no_damage(cache):
+    folder = cache.folder(cache.stream_keys()[0], "a")
+    file = folder / "values" / "c" / "0" / "0"
+    file.write_bytes(b"\xff" * 20 + file.read_bytes()[20:])
+    verify(cache.root, deep=True, quiet=True)
+    shutil.rmtree(folder)
+    assert describe(cache.root).faults == []
+    assert verify(cache.root, quiet=True).damages == []
+    assert not (cache.root / "damaged.csv").exists()
+
+
+@pytest.mark.parametrize("spoil", [lambda d: b"\xff" + d[1:], lambda d: d.replace(b"part", b"parts")])
+def test_a_damaged_list_is_named_and_a_deep_check_makes_it_anew(cache, spoil):
+    values = cache.folder(cache.stream_keys()[0], "a") / "values" / "c" / "0" / "0"
+    values.write_bytes(b"\xff" * 20 + values.read_bytes()[20:])
+    verify(cache.root, deep=True, quiet=True)
+    path = cache.root / "damaged.csv"
+    whole = path.read_bytes()
+    path.write_bytes(spoil(whole))
+    (named,) = verify(cache.root, quiet=True).damages
+    assert named.part == "damaged.csv"
+    assert "verify --deep" in named.cause
+    assert "not a list of damages" in describe(cache.root).faults[0]
+    with pytest.raises(CacheError, match="not a list of damages"):
+        clear_damaged(cache, cache.stream_keys(), ["a"])
+    assert path.read_bytes() == spoil(whole)
+    verify(cache.root, deep=True, quiet=True)
+    assert path.read_bytes() == whole
+
+
+def test_the_verdict_is_given_where_the_list_cannot_be_kept(cache, monkeypatch, caplog):
+    """Such as in a colleague's cache: what is in it is his, and it is his to heal."""
+
+    def refuse(root, path, data):
+        raise CacheError(f"cannot write to the cache at {root}: Permission denied")
+
+    values = cache.folder(cache.stream_keys()[0], "a") / "values" / "c" / "0" / "0"
+    values.write_bytes(b"\xff" * 20 + values.read_bytes()[20:])
+    monkeypatch.setattr("cache.tables.publish_file", refuse)
+    assert len(verify(cache.root, deep=True, quiet=True).damages) == 1
+    assert "damaged.csv is not kept: cannot write" in caplog.text
 
 
 def test_damaged_statistics_are_not_used_but_made_anew(cache):

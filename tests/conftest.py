@@ -7,10 +7,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from cache.records import Aligned, Labels, Partitions, StreamSpec, Timeline
 from cache.registry import load_plugin
 from cache.store import FeatureCache
+
+settings.register_profile("affuse", deadline=None)  # how long an example takes is the machine's business
+settings.load_profile("affuse")
 
 
 def pytest_addoption(parser):

@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from cache.care.sketch import NUMBERS, sketch
+from cache.check import undamaged
 from cache.errors import DataError, MissingData, UsageError
 from cache.fingerprint import canonical, stream_key
 from cache.ids import as_text
@@ -168,8 +169,12 @@ def label_receipt(
 
 
 def feature_receipt(cache: FeatureCache, key: str, recording: str, signs_of: str) -> FeatureReceipt:
-    """Of one recording of a stream, with the signs that belong to the key ``signs_of``."""
-    values, present = StreamReader({recording: cache.folder(key, recording)}).recording(recording)
+    """Of one recording of a stream, with the signs that belong to the key ``signs_of``.
+
+    Raises CorruptCache where any of its bytes is damaged: nobody should vouch for those.
+    """
+    folder = undamaged(cache.folder(key, recording))
+    values, present = StreamReader({recording: folder}).recording(recording)
     return FeatureReceipt(int(present.sum()), sketch(values, present, signs_of, recording))
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cache.care.damages import LIST, Damage, damage_list, save_damages
 from cache.check import faults, sealed_fault
@@ -132,20 +132,24 @@ def _strange(cache: FeatureCache, part: Path) -> Iterator[str]:
     if folder_of(record["recording"]) != names[-1]:
         yield f"it holds recording {record['recording']!r}"
     elif names[0] != "timelines":
-        yield from _other_length(cache, record["recording"], record["arrays"])
+        yield from _other_times(cache, record["recording"], record)
 
 
-def _other_length(cache: FeatureCache, recording: str, arrays: dict[str, dict[str, list[int]]]) -> Iterator[str]:
+def _other_times(cache: FeatureCache, recording: str, record: dict[str, Any]) -> Iterator[str]:
+    """Of a group that was made on another timeline than the recording has."""
     try:
-        frames = len(cache.timelines.read(recording))
+        timeline = cache.timelines.read(recording)
     except CorruptCache:
         return  # named where the timeline is
     except AffuseError:
         yield "its recording has no timeline"
         return
-    for name, array in arrays.items():
-        if array["shape"][0] != frames:
-            yield f"{name} has {array['shape'][0]} frames, its timeline {frames}"
+    for name, array in record["arrays"].items():
+        if array["shape"][0] != len(timeline):
+            yield f"{name} has {array['shape'][0]} frames, its timeline {len(timeline)}"
+            return
+    if record.get("timeline", timeline.mark) != timeline.mark:
+        yield "it was made on other frame times than its timeline has"
 
 
 def _recording(cache: FeatureCache, part: Path) -> str:

@@ -13,7 +13,7 @@ from cache.care.receipt import evenness, make_receipt, read_receipt, receipt_tex
 from cache.care.sketch import LIMIT, distance, sketch
 from cache.care.verify import verify
 from cache.commands import cache_app
-from cache.errors import DataError, MissingData
+from cache.errors import CorruptCache, DataError, MissingData
 from cache.fingerprint import stream_key
 from cache.labels import LabelStore
 from cache.records import Aligned, Labels, Partitions, Timeline
@@ -318,3 +318,14 @@ def test_a_sketch_is_what_its_description_says():
     numbers += [p @ x.mean(axis=0) / np.sqrt(5) for p in project[:3]]
     numbers += [t[present] @ away @ p / np.sqrt(5 * len(x)) for t, p in zip(time, project[3:], strict=True)]
     assert sketch(values, present, "k-1", "a") == tuple(float(f"{n:.3g}") for n in numbers)
+
+
+def test_nobody_vouches_for_damaged_features(tmp_path):
+    cache = write(tmp_path / "cache")
+    key = cache.resolve("swin").key
+    path = cache.folder(key, "a") / "values" / "c" / "0" / "0"
+    data = bytearray(path.read_bytes())
+    data[64:128] = bytes(64)
+    path.write_bytes(data)
+    with pytest.raises(CorruptCache, match="differ from their checksums"):
+        make_receipt(cache.root)

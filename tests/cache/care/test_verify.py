@@ -9,6 +9,7 @@ import pytest
 from cache.care.heal import clear_damaged
 from cache.care.info import describe
 from cache.care.verify import verify
+from cache.commit import discard
 from cache.errors import CacheError, CorruptCache
 from cache.ids import folder_of
 from cache.records import Aligned, Labels, Partitions, Timeline
@@ -196,3 +197,15 @@ def test_a_cache_from_before_there_were_checksums_is_called_that_and_what_heals_
     with pytest.raises(CorruptCache, match="has no checksum: it was written by a version before") as caught:
         verify(root, quiet=True)
     assert "extract into it again" in str(caught.value)
+
+
+def test_streams_made_on_other_frame_times_are_named(cache):
+    pts = cache.timelines.read("a").pts
+    key = cache.stream_keys()[0]
+    discard(cache.root, cache.root / "timelines" / "a")
+    aside = cache.root / "features"
+    aside.rename(cache.root / "aside")  # as a cache put together by hand from two
+    cache.timelines.write("a", Timeline(pts + 1, pts[-1] + 2))
+    (cache.root / "aside").rename(aside)
+    named = {d.part: d.cause for d in verify(cache.root).damages}
+    assert "made on other frame times" in named[f"features/{key}/a"]

@@ -9,6 +9,7 @@ import typer
 from cache.commands import CacheDir, Dataset, cache_app
 from cache.errors import UsageError
 from cache.terminal import SOME_FAILED, Json, Quiet, command, show
+from fuse.commands import Resume, SetTrain, fuse_app
 
 app = typer.Typer(
     help="Extract once, fuse many: an aligned feature cache and fusion heads for valence-arousal from video.",
@@ -19,6 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cache_app, name="cache")
+app.add_typer(fuse_app)
 
 Root = Annotated[Path | None, typer.Option(help="Where the corpus lies. Default: data/DATASET.", metavar="DIR")]
 Names = list[str] | None
@@ -37,7 +39,6 @@ Recipe = Annotated[
 Set = Annotated[
     Names, typer.Option("--set", metavar="KEY=VALUE", help="An encoder's option, e.g. swin.precision=bf16.")
 ]
-SetTrain = Annotated[Names, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. lr=1e-4, options.k=16.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. Default: auto.", metavar="NAME")]
 Plugin = Annotated[
     list[Path] | None, typer.Option(metavar="FILE", help="Python file that registers something of your own (it runs).")
@@ -245,7 +246,13 @@ def train_fusion(
     epochs: Annotated[int | None, typer.Option(help="At most so many. Default: 50.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Window length L. Default: the head's own.")] = None,
     stride: Annotated[int | None, typer.Option(help="Frames between tokens. Default: the head's own.")] = None,
+    temporal: Annotated[
+        Names, typer.Option(metavar="STREAM=MODEL", help="Before the head: tcn, gru, lstm, transformer. Repeatable.")
+    ] = None,
     loss: Annotated[str | None, typer.Option(help="ccc, mse or mse+ccc. Default: the head's own.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Cross-validate over train and validation instead.")] = None,
+    fold_by: Annotated[str | None, typer.Option(help="recording (default) or subject.")] = None,
+    resume: Resume = False,
     plugin: Plugin = None,
     device: Device = None,
     recipe: Recipe = None,
@@ -256,12 +263,14 @@ def train_fusion(
     """Stage two: train one fusion head from the cache; the epoch is chosen on validation, then test is scored once.
 
     Uses all streams of the cache unless --visual, --audio or --text name some. Head options: --set options.k=16.
+    A model of time per stream or modality: --temporal visual=tcn, causal unless --set temporal_options.causal=false.
 
     Example: python cli.py train-fusion --head maven --visual swin --audio hubert --seed 1
     """
     from cache.find import find_cache
     from cache.recipe import merge, parse_sets
     from cache.store import FeatureCache
+    from fuse.crossval import fold_lines, run_folds
     from fuse.recipe import train_recipe
     from fuse.report import run_table
     from fuse.streams import named_streams
@@ -269,37 +278,55 @@ def train_fusion(
 
     root = find_cache(cache, dataset)
     given = {"head": head, "seed": seed, "epochs": epochs, "tokens": tokens, "stride": stride, "loss": loss}
-    given |= {"device": device, "plugins": plugin}
+    given |= {"device": device, "plugins": plugin, "folds": folds, "fold_by": fold_by}
+    given |= {"temporal": parse_sets(temporal or [], "--temporal") or None}
     given |= named_streams(FeatureCache(root), {"visual": _split(visual), "audio": _split(audio), "text": _split(text)})
     resolved = train_recipe(root, recipe, merge(given, parse_sets(set_ or [])))
-    result = run_train(resolved, quiet=quiet)
+    if resolved.folds and resolved.fold is None:
+        crossed = run_folds(resolved, resume=resume, quiet=quiet)
+        show(crossed, json_, *fold_lines(crossed))
+        return
+    result = run_train(resolved, resume=resume, quiet=quiet)
     show(result, json_, run_table(result), f"saved in {result.folder}")
 
 
-@command(app, "ablate")
-def ablate(
-    recipe: Annotated[Path, typer.Option(help="TOML with [[rows]], or a shipped name: demo.")],
+@command(app, "evaluate")
+def evaluate(
+    source: Annotated[Path, typer.Argument(help="A run's folder, or a folder of prediction files.", metavar="PATH")],
     dataset: Dataset = None,
+    root: Annotated[Path | None, typer.Option(help="Files against the labels of this corpus.", metavar="DIR")] = None,
     cache: CacheDir = None,
-    seeds: Annotated[int | None, typer.Option(help="Seeds 0..N-1 of every row.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes, one thread each.")] = None,
-    set_: SetTrain = None,
+    partition: Annotated[str, typer.Option(help="train, validation or test, which is counted.")] = "validation",
+    plugin: Plugin = None,
+    device: Device = None,
+    set_: Set = None,
     json_: Json = False,
-    quiet: Quiet = False,
 ) -> None:
-    """A table: every row of a recipe (head, streams, settings) over several seeds, from one cache.
+    """Score without training: a run on any cache that has its streams, or files of frame,time_s,valence,arousal.
 
-    Example: python cli.py ablate --recipe demo --dataset demo --seeds 3
+    Example: python cli.py evaluate var/runs/demo/maven-...-seed0 --dataset demo --partition validation
     """
     from cache.find import find_cache
     from cache.recipe import merge, parse_sets
-    from fuse.ablate import ablate_recipe, run_ablate
-    from fuse.report import ablation_table
+    from cache.store import FeatureCache
+    from extract.recipe import extract_recipe
+    from extract.truth import corpus_truth
+    from fuse.elsewhere import cache_truth, count_corpus, evaluate_files, evaluate_run
+    from fuse.report import elsewhere_table
 
-    given = {"cache": find_cache(cache, dataset) if cache or dataset else None, "seeds": seeds, "workers": workers}
-    grid = ablate_recipe(recipe, merge(given, parse_sets(set_ or [])))
-    rows = run_ablate(grid, quiet=quiet)
-    show(rows, json_, ablation_table(rows, grid.partition))
+    if root is not None:
+        given = {"dataset": dataset, "root": root, "plugins": plugin}
+        split, truth = corpus_truth(extract_recipe(merge(given, parse_sets(set_ or []))))
+        wanted = count_corpus(split, partition, source)
+        found = evaluate_files(source, wanted, truth, str(dataset), partition)
+    else:
+        store = FeatureCache(find_cache(cache, dataset))
+        if (source / "recipe.json").is_file():
+            found = evaluate_run(source, store, partition, device or "auto")
+        else:
+            wanted, truth = cache_truth(store, "va", partition, source)
+            found = evaluate_files(source, wanted, truth, store.dataset, partition)
+    show(found, json_, elsewhere_table(found))
 
 
 @command(app, "demo")

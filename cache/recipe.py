@@ -68,13 +68,13 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def parse_sets(pairs: Iterable[str]) -> dict[str, Any]:
+def parse_sets(pairs: Iterable[str], flag: str = "--set") -> dict[str, Any]:
     """``["swin.batch_size=4"]`` as nested plain data; values are TOML, and bare words are strings."""
     tree: dict[str, Any] = {}
     for pair in pairs:
         path, equals, text = pair.partition("=")
         if not equals or not all(path.split(".")):
-            raise ConfigError(f"--set {pair!r} is not of the form key=value or table.key=value")
+            raise ConfigError(f"{flag} {pair!r} is not of the form key=value or table.key=value")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

@@ -164,12 +164,16 @@ class Labels:
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """What a cached stream is: its name, its modality, its width and the key of its folder in the cache."""
+    """What a cached stream is: its name, its modality, its width and the key of its folder in the cache.
+
+    layers: hidden states of an encoder that lie side by side in a row, each dim / layers wide.
+    """
 
     name: str
     modality: Modality
     dim: int
     key: str = ""
+    layers: int = 1
 
 
 @dataclass(frozen=True)

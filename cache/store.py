@@ -95,7 +95,8 @@ class FeatureCache:
     def stream(self, key: str) -> StreamSpec:
         """What the stream of that key is."""
         about = self.about(key)
-        return StreamSpec(about["name"], about["modality"], about["dim"], key)
+        each = about["settings"].get("options", {}).get("layer_dim", about["dim"])
+        return StreamSpec(about["name"], about["modality"], about["dim"], key, about["dim"] // each)
 
     def about(self, key: str) -> dict[str, Any]:
         """A stream's record: name, modality, dim, every setting in its fingerprint, and where its weights came from."""

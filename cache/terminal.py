@@ -24,9 +24,9 @@ KEPT = {
     "demo": "what is extracted is kept: run the same command to go on",
     "convert": "what is converted is kept: run the same command to go on",
     "train-encoder": "the weights are not kept: run the same command to start anew",
-    "train-fusion": "the run is not kept: run the same command to start it anew",
+    "train-fusion": "run the same command with --resume to go on from the last checkpoint",
     "import": "what is imported is kept: run the same command to go on",
-    "ablate": "finished runs stay in their folders, the table is made anew by the same command",
+    "ablate": "what is trained is kept: run the same command with --resume to go on",
 }
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]

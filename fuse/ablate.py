@@ -1,6 +1,7 @@
 """Tables: every row of a grid trained over several seeds from the same cache, and summarised."""
 
 import concurrent.futures
+import functools
 import itertools
 import multiprocessing
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,8 @@ from cache.errors import ConfigError, UsageError
 from cache.find import find_cache
 from cache.progress import progress
 from cache.recipe import build, merge
+from fuse.bootstrap import Intervals, intervals
+from fuse.moments import Moments, read_moments
 from fuse.recipe import TrainRecipe, read_table
 from fuse.snapshot import Share
 from fuse.train import RunResult, prepare, run_train
@@ -66,7 +69,8 @@ class RowResult:
     """A row's numbers on the partition. raw, smoothed, per_recording: summaries of valence, arousal and mean.
 
     validation: summary of the raw mean CCC there, for choosing without looking at the partition reported.
-    data: what each seed's numbers rest on, by partition.
+    data: what each seed's numbers rest on, by partition. intervals: over recordings, of the means over seeds, by way
+    of scoring.
     """
 
     label: str
@@ -81,6 +85,7 @@ class RowResult:
     validation: Summary
     data: list[dict[str, Share]]
     folders: list[str]
+    intervals: dict[str, Intervals | None]
 
 
 def ablate_recipe(recipe: Path, given: dict[str, Any]) -> AblateRecipe:
@@ -89,8 +94,8 @@ def ablate_recipe(recipe: Path, given: dict[str, Any]) -> AblateRecipe:
     return build(AblateRecipe, data if "cache" in data else {**data, "cache": find_cache(None, None)})
 
 
-def run_ablate(recipe: AblateRecipe, *, quiet: bool = False) -> list[RowResult]:
-    """Train all rows and seeds; results in the order of the rows.
+def run_ablate(recipe: AblateRecipe, *, resume: bool = False, quiet: bool = False) -> list[RowResult]:
+    """Train all rows and seeds, with ``resume`` only what is not complete; results in the order of the rows.
 
     Raises UsageError before the first step of training where a row is not a valid recipe.
     """
@@ -103,7 +108,7 @@ def run_ablate(recipe: AblateRecipe, *, quiet: bool = False) -> list[RowResult]:
     _check_all(recipes, recipe.partition)
     with progress("train", len(recipes), quiet=quiet) as step:
         results = []
-        for result in _all(recipes, recipe.workers):
+        for result in run_all(recipes, recipe.workers, resume=resume):
             results.append(result)
             step()
     ends = itertools.accumulate(seeds)
@@ -131,22 +136,19 @@ def _check_all(recipes: list[TrainRecipe], partition: str) -> None:
         prepare(recipe)
 
 
-def _all(recipes: list[TrainRecipe], workers: int) -> Iterator[RunResult]:
+def run_all(recipes: list[TrainRecipe], workers: int, *, resume: bool = False) -> Iterator[RunResult]:
     """Results in order. Small heads gain nothing from threads, so each process uses one."""
+    run = functools.partial(run_train, resume=resume, quiet=True)
     if workers == 1:
-        yield from map(_quiet_run, recipes)
+        yield from map(run, recipes)
         return
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
         try:
-            yield from pool.map(_quiet_run, recipes)
+            yield from pool.map(run, recipes)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _quiet_run(recipe: TrainRecipe) -> RunResult:
-    return run_train(recipe, quiet=True)
 
 
 def _one_thread() -> None:
@@ -183,4 +185,9 @@ def _summarise(row: Row, runs: list[RunResult], partition: str) -> RowResult:
         validation=summary(r.evaluations["validation"].raw.mean for r in runs),
         data=[r.data for r in runs],
         folders=[r.folder for r in runs],
+        intervals={kind: intervals(_moments(runs, partition, kind)) for kind in ("raw", "smoothed")},
     )
+
+
+def _moments(runs: list[RunResult], partition: str, kind: str) -> list[Moments]:
+    return [read_moments(Path(r.folder) / "statistics" / f"{partition}.csv", kind) for r in runs]

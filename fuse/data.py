@@ -6,6 +6,7 @@ training partition and travel with the run, never from the data being scored.
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,10 @@ import torch
 
 from cache.errors import CacheError
 from cache.reader import StreamReader
-from cache.records import Labels
+from cache.records import Labels, StreamSpec
 from cache.stats import Stats, stream_stats
 from fuse.batch import Batch
+from fuse.locked import LOCKED, open_test_labels, tuning_labels
 from fuse.snapshot import Share, Snapshot
 from fuse.windows import Windows
 
@@ -24,10 +26,14 @@ log = logging.getLogger("affuse")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Some recordings of a cache, in order, of a partition's ``share``. labels holds only the annotated ones."""
+    """Some recordings of a cache, in order, of a partition's ``share``. labels holds only the annotated ones.
+
+    pts: frame times of each, f64[T], in seconds.
+    """
 
     recordings: list[str]
     lengths: list[int]
+    pts: dict[str, npt.NDArray[np.float64]]
     labels: dict[str, Labels]
     readers: dict[str, StreamReader]
     stats: dict[str, Stats]
@@ -91,13 +97,26 @@ def _as_slice(frames: npt.NDArray[np.int64]) -> slice:
 def open_partition(
     snapshot: Snapshot, partition: str, stats: dict[str, Stats] | None = None, *, skip_incomplete: bool = False
 ) -> Corpus:
-    """The recordings of a partition that have labelled frames; without ``stats`` it gives its own (training).
+    """The recordings of train or validation that have labelled frames; without ``stats`` it gives its own (training).
 
-    Raises CacheError where there is none, or where one lacks a stream (left out with ``skip_incomplete``).
+    Raises CacheError where there is none, or where one lacks a stream (left out with ``skip_incomplete``), UsageError
+    for any other partition.
     """
+    return _corpus(snapshot, partition, tuning_labels(snapshot, partition), stats, skip_incomplete)
+
+
+def open_test(
+    snapshot: Snapshot, run: Path, what: str, stats: dict[str, Stats], *, skip_incomplete: bool = False
+) -> Corpus:
+    """As ``open_partition``, for ``test``: the folder of the run that asks keeps count of it."""
+    return _corpus(snapshot, LOCKED, open_test_labels(snapshot, run, what), stats, skip_incomplete)
+
+
+def _corpus(
+    snapshot: Snapshot, partition: str, read: dict[str, Labels], stats: dict[str, Stats] | None, skip_incomplete: bool
+) -> Corpus:
     cache, protocol, members = snapshot.cache, snapshot.protocol, snapshot.split.members(partition)
-    labels = {r: snapshot.labels(r) for r in members if r in snapshot.marks}
-    labels = {r: label for r, label in labels.items() if label.labelled.any()}
+    labels = {r: label for r, label in read.items() if label.labelled.any()}
     unlabelled, lacking = len(members) - len(labels), _incomplete(snapshot, list(labels), skip_incomplete)
     for recording in lacking:
         del labels[recording]
@@ -113,13 +132,8 @@ def open_partition(
     if not share.whole:
         log.warning("%s: numbers rest on %s", partition, share)
     stats = stats or {s.name: stream_stats(cache, s.key, sorted(labels)) for s in snapshot.streams}
-    lengths = [len(cache.timelines.read(r)) for r in labels]
-    return Corpus(list(labels), lengths, labels, snapshot.readers, stats, share)
-
-
-def has_labels(snapshot: Snapshot, partition: str) -> bool:
-    """Whether any recording of that partition has a label file; its values are not looked at."""
-    return bool(set(snapshot.split.members(partition)) & snapshot.marks.keys())
+    pts = {r: cache.timelines.read(r).pts for r in labels}
+    return Corpus(list(labels), [len(t) for t in pts.values()], pts, labels, snapshot.readers, stats, share)
 
 
 def _incomplete(snapshot: Snapshot, recordings: list[str], skip: bool) -> set[str]:
@@ -134,6 +148,14 @@ def _incomplete(snapshot: Snapshot, recordings: list[str], skip: bool) -> set[st
             )
         all_lacking |= set(lacking)
     return all_lacking
+
+
+def absent_faces(corpus: Corpus, streams: tuple[StreamSpec, ...]) -> dict[str, npt.NDArray[np.bool_]] | None:
+    """bool[T] of each recording: no visual stream saw anything. None where there is no visual stream."""
+    visual = [s.name for s in streams if s.modality == "visual"]
+    if not visual:
+        return None
+    return {r: ~np.any([corpus.readers[s].recording(r)[1] for s in visual], axis=0) for r in corpus.recordings}
 
 
 def mean_label(corpus: Corpus) -> torch.Tensor:

@@ -7,9 +7,11 @@ from cache.recipe import to_json
 from cache.records import Labels
 from cache.store import FeatureCache
 from fuse.ablate import RowResult
+from fuse.locked import open_test_labels
 from fuse.metrics import ccc_va
 from fuse.plots import plot_ablation, plot_circumplex, plot_traces, read_predictions
 from fuse.report import markdown
+from fuse.snapshot import take_snapshot
 
 PARTITION, PROTOCOL = "test", "va"
 
@@ -23,9 +25,7 @@ def save_demo(root: Path, cache_root: Path, rows: Sequence[RowResult]) -> list[s
     plot_ablation(plots / "ablation.png", rows, PARTITION)
     best = max((r for r in rows if not r.control), key=lambda r: r.validation.mean)  # test chooses nothing
     run = Path(best.folders[0])
-    labels_of = FeatureCache(cache_root).labels
-    members = labels_of.partitions(PROTOCOL).members(PARTITION)
-    labels = {r: labels_of.read(PROTOCOL, r) for r in members if r in labels_of.recordings(PROTOCOL)}
+    labels = open_test_labels(take_snapshot(FeatureCache(cache_root), (), PROTOCOL), run, "pictures of the demo")
     plot_circumplex(plots / "circumplex.png", run, PARTITION, labels)
     shown = _median_recording(run, labels)
     plot_traces(plots / "traces.png", shown, run, PARTITION, labels[shown])

@@ -18,8 +18,8 @@ from fuse.ablate import RowResult
 from fuse.metrics import ccc_va
 
 ANNOTATED, PREDICTED, SECOND = "#222222", "#0072B2", "#D55E00"  # Okabe-Ito: told apart by everyone
-_STYLE: dict[str, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
-_STYLE |= {"grid.color": "#e5e5e5", "axes.axisbelow": True, "figure.dpi": 140}
+STYLE: dict[str, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
+STYLE |= {"grid.color": "#e5e5e5", "axes.axisbelow": True, "figure.dpi": 140}
 
 
 def read_predictions(run: Path, partition: str, recording: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -35,7 +35,7 @@ def plot_traces(path: Path, recording: str, run: Path, partition: str, labels: L
     times, pred = read_predictions(run, partition, recording)
     scores = ccc_va(pred, labels.va, labels.labelled)
     truth = np.where(labels.labelled[:, None], labels.va, np.nan)
-    with style.context(_STYLE):
+    with style.context(STYLE):
         figure = Figure(figsize=(8, 4.2), layout="constrained")
         axes = figure.subplots(2, 1, sharex=True)
         for row, (name, score) in enumerate((("valence", scores.valence), ("arousal", scores.arousal))):
@@ -51,7 +51,7 @@ def plot_traces(path: Path, recording: str, run: Path, partition: str, labels: L
 
 def plot_circumplex(path: Path, run: Path, partition: str, labels: dict[str, Labels]) -> None:
     """All labelled frames of a partition in the plane of valence and arousal: annotated beside predicted."""
-    with style.context(_STYLE):
+    with style.context(STYLE):
         figure = Figure(figsize=(8, 4.6), layout="constrained")
         axes = figure.subplots(1, 2, sharex=True, sharey=True)
         for recording, label in labels.items():
@@ -77,7 +77,7 @@ def _circumplex_axes(ax: Axes, title: str) -> None:
 
 def plot_ablation(path: Path, rows: Sequence[RowResult], partition: str) -> None:
     """Mean CCC of each row as a bar, raw and smoothed, every seed as a dot."""
-    with style.context(_STYLE | {"axes.grid.axis": "x"}):
+    with style.context(STYLE | {"axes.grid.axis": "x"}):
         figure = Figure(figsize=(8, 0.55 * len(rows) + 1.3), layout="constrained")
         ax = figure.subplots()
         for at, row in enumerate(rows):

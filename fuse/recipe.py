@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import logging
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +15,11 @@ from cache.records import Modality, StreamSpec
 from cache.registry import load_plugin, suggest
 from cache.store import FeatureCache
 from fuse.batch import HeadInputs
+from fuse.folds import FoldBy
 from fuse.heads import HEADS, Head
 from fuse.heads._base import Protocol
 from fuse.snapshot import Snapshot
+from fuse.temporal import TemporalModel, TemporalOptions, fronted
 
 log = logging.getLogger("affuse")
 SHIPPED = Path(__file__).parent / "recipes"
@@ -28,9 +31,15 @@ class TrainRecipe:
     """One run. What is None is taken from the head's protocol; empty ``streams`` are all that the cache holds.
 
     tokens, hop: in tokens; stride, smooth: in frames. labels: name of the label protocol. options: of the head.
+    temporal: a model of time before the head, by stream name or modality. layer_mix: learn the weights of a stream's
+    layers, where it has several; else they are side by side.
     permute_labels: the control that must score about 0, trained on labels shuffled across recordings.
     skip_incomplete: leave out recordings that lack a stream, and count them, instead of stopping.
     resident: keep all features on the device; by default where they fit into half of a GPU's free memory.
+    smooth: a fixed width, or ``validation`` to choose it there; interpolate: over frames without a face, before that.
+    delay_valence, delay_arousal: seconds by which the annotation lags. modality_dropout: chance that a window of
+    training loses a modality. schedule: of the learning rate. amp: bfloat16 in the head's forward pass.
+    folds: cross-validate, of which ``fold`` is run; fold_by: whom folds may not share. checkpoint_s: seconds.
     """
 
     head: str
@@ -39,6 +48,9 @@ class TrainRecipe:
     streams: tuple[str, ...] = ()
     without: tuple[Modality, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    temporal: dict[str, TemporalModel] = field(default_factory=dict)
+    temporal_options: TemporalOptions = field(default_factory=TemporalOptions)
+    layer_mix: bool = True
     plugins: tuple[Path, ...] = ()
     labels: str = "va"
     tokens: int | None = None
@@ -54,7 +66,17 @@ class TrainRecipe:
     clip: float = 1.0
     seed: int = 0
     device: str = "auto"
-    smooth: int = 25
+    smooth: int | Literal["validation"] = 25
+    interpolate: bool = False
+    delay_valence: float = 0.0
+    delay_arousal: float = 0.0
+    modality_dropout: float = 0.0
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    amp: bool = False
+    folds: int = 0
+    fold: int | None = None
+    fold_by: FoldBy = "recording"
+    checkpoint_s: float = 60.0
     permute_labels: bool = False
     skip_incomplete: bool = False
     resident: bool | None = None
@@ -109,11 +131,15 @@ def protocol_of(recipe: TrainRecipe) -> Protocol:
 
 
 def make_head(recipe: TrainRecipe, protocol: Protocol, streams: tuple[StreamSpec, ...]) -> Head:
-    """Build the head. Raises ConfigError for options it does not have, UsageError for streams it cannot take."""
+    """Build the head, behind what its streams pass before it.
+
+    Raises ConfigError for options it does not have, UsageError for streams it cannot take.
+    """
     cls = HEADS.get(recipe.head)
     cfg = build(cls.Config, recipe.options, where=recipe.head)
+    inputs = HeadInputs(streams, protocol.tokens)
     try:
-        return cls(HeadInputs(streams, protocol.tokens), cfg)
+        return fronted(cls, cfg, inputs, recipe.temporal, recipe.temporal_options, layer_mix=recipe.layer_mix)
     except AffuseError:
         raise
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
@@ -122,12 +148,22 @@ def make_head(recipe: TrainRecipe, protocol: Protocol, streams: tuple[StreamSpec
 
 def run_name(recipe: TrainRecipe, snapshot: Snapshot) -> str:
     """``head-streams-hash-seed``: the same recipe, plugins, streams and recordings are the same folder."""
-    elsewhere = ("cache", "runs", "seed", "device", "resident", "streams")
+    elsewhere = ("cache", "runs", "seed", "device", "resident", "streams", "checkpoint_s")
     plain = {k: v for k, v in to_plain(recipe).items() if k not in elsewhere}
     plugins = [hashlib.sha256(p.expanduser().read_bytes()).hexdigest() for p in recipe.plugins]
     keys = [s.key for s in snapshot.streams]
     digest = fingerprint([plain, plugins, keys, snapshot.split.of, snapshot.whole()])[:6]
     return f"{recipe.head}-{'+'.join(snapshot.readers)}-{digest}-seed{recipe.seed}"
+
+
+def _wrong_folds(recipe: TrainRecipe) -> list[str]:
+    if recipe.folds and recipe.folds < 3:
+        return [f"folds is {recipe.folds}, wanted at least 3: one is scored, one chooses the epoch, the rest trains"]
+    if recipe.folds and recipe.fold is None:
+        return [f"fold is not said, wanted one of 0 to {recipe.folds - 1}"]
+    if recipe.fold is not None and not 0 <= recipe.fold < recipe.folds:
+        return [f"fold is {recipe.fold} of {recipe.folds}"]
+    return []
 
 
 def check(recipe: TrainRecipe, protocol: Protocol) -> None:
@@ -136,8 +172,16 @@ def check(recipe: TrainRecipe, protocol: Protocol) -> None:
     wrong = [
         f"{n} is {getattr(recipe, n)}, wanted at least {low}" for n, low in least.items() if getattr(recipe, n) < low
     ]
-    if recipe.smooth < 1 or recipe.smooth % 2 == 0:
-        wrong.append(f"smooth is {recipe.smooth}, wanted an odd number of frames")
+    if recipe.smooth != "validation" and (recipe.smooth < 1 or recipe.smooth % 2 == 0):
+        wrong.append(f"smooth is {recipe.smooth}, wanted an odd number of frames, or validation")
+    wrong += [
+        f"{n} is {getattr(recipe, n)}, wanted at least 0 s and finite"
+        for n in ("delay_valence", "delay_arousal", "checkpoint_s")
+        if not 0 <= getattr(recipe, n) < math.inf
+    ]
+    if not 0 <= recipe.modality_dropout < 1:
+        wrong.append(f"modality_dropout is {recipe.modality_dropout}, wanted from 0 to below 1")
+    wrong += _wrong_folds(recipe)
     if not recipe.clip > 0:
         wrong.append(f"clip is {recipe.clip}, wanted above 0")
     if protocol.batch_size < 1:

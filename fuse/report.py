@@ -6,21 +6,28 @@ from rich import box
 from rich.table import Table
 
 from fuse.ablate import RowResult, Summary
+from fuse.bootstrap import LEVEL, Interval
+from fuse.elsewhere import Elsewhere
+from fuse.evaluate import Evaluation
+from fuse.robustness import Robustness
 from fuse.snapshot import Share
 from fuse.train import RunResult
 
 
 def _spread(s: Summary) -> str:
-    return f"{s.mean:.3f}" + (f" ±{s.std:.3f}" if len(s.values) > 1 else "")
+    return f"{s.mean:.3f}" + (f" ±{s.std:.3f}".replace("0.", ".") if len(s.values) > 1 else "")
 
 
 def ablation_table(rows: Sequence[RowResult], partition: str) -> Table:
-    """Raw CCC of valence, arousal and their mean, the mean after smoothing, size and time; the best mean in bold."""
+    """Raw CCC of valence, arousal and their mean with its interval, the mean after smoothing, and size.
+
+    The best mean is bold: whether it beats the next is for ``compare`` to say.
+    """
     seeds = len(rows[0].folders)
     title = f"CCC on {partition}, mean{' ± std' if seeds > 1 else ''} over {seeds} seed{'s' if seeds > 1 else ''}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
-    for name in ("valence", "arousal", "mean", "smoothed", "params", "s/run"):
+    for name in ("valence", "arousal", "mean", f"{LEVEL:.0%}", "smooth", "params"):
         table.add_column(name, justify="right", no_wrap=True)
     data = [d for row in rows for d in row.data]
     if len(dict.fromkeys(map(data_lines, ([d] for d in data)))) > 1 or not all(s.whole for s in data[0].values()):
@@ -32,9 +39,9 @@ def ablation_table(rows: Sequence[RowResult], partition: str) -> Table:
             f"{row.raw['valence'].mean:.3f}",
             f"{row.raw['arousal'].mean:.3f}",
             _spread(row.raw["mean"]),
+            _raw_range(row),
             f"{row.smoothed['mean'].mean:.3f}",
             _thousands(row.parameters),
-            f"{row.seconds:.1f}",
             style="bold" if row.raw["mean"].mean == best else "dim" if row.control else "",
         )
     return table
@@ -43,14 +50,59 @@ def ablation_table(rows: Sequence[RowResult], partition: str) -> Table:
 def run_table(result: RunResult) -> Table:
     """One run: a row for each partition and way of scoring."""
     title = f"{result.head} on {', '.join(result.streams)}, seed {result.seed}: CCC"
+    return _scores_table(title, result.evaluations, data_lines([result.data]))
+
+
+def elsewhere_table(found: Elsewhere) -> Table:
+    """A run on another cache, or files alone: the numbers, and what the two corpora differ in."""
+    lines = [data_lines([{found.partition: found.share}])] if found.share else []
+    lines += [f"trained on {found.trained_on}"] if found.trained_on else []
+    lines += [f"scored on {found.scored_on}"] if found.scored_on else []
+    e = found.evaluation
+    lines = lines or [f"{e.recordings} recordings, {e.frames:,} labelled frames"]
+    title = f"{found.source} on {found.dataset}: CCC"
+    return _scores_table(title, {found.partition: e}, "\n".join(lines))
+
+
+def _scores_table(title: str, evaluations: dict[str, Evaluation], caption: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("partition", "scored", "valence", "arousal", "mean"):
-        table.add_column(name, justify="right" if name in ("valence", "arousal", "mean") else "left")
-    table.caption, table.caption_justify = data_lines([result.data]), "left"
-    for partition, e in result.evaluations.items():
-        kinds = {"raw, all frames": e.raw, "smoothed": e.smoothed, "mean over recordings": e.per_recording}
-        for kind, s in kinds.items():
+        table.add_column(name, justify="right" if name in ("valence", "arousal", "mean") else "left", no_wrap=True)
+    table.caption, table.caption_justify = caption, "left"
+    for partition, e in evaluations.items():
+        wide = f"smoothed, {e.smooth} frames"
+        kinds = {"raw, all frames": e.raw, wide: e.smoothed, "mean over recordings": e.per_recording}
+        sure = (e.raw_interval, e.smoothed_interval, e.per_recording_interval)
+        for (kind, s), i in zip(kinds.items(), sure, strict=True):
             table.add_row(partition, kind, f"{s.valence:.3f}", f"{s.arousal:.3f}", f"{s.mean:.3f}")
+            if i:
+                table.add_row(
+                    "", f"  {LEVEL:.0%} over {e.recordings} recordings", *map(_range, (i.valence, i.arousal, i.mean))
+                )
+    return table
+
+
+def _raw_range(row: RowResult) -> str:
+    found = row.intervals["raw"]
+    return _range(found.mean) if found else ""
+
+
+def _range(i: Interval) -> str:
+    return f"[{i.low:.2f} {i.high:.2f}]".replace("0.", ".")
+
+
+def area_table(found: Robustness) -> Table:
+    """The mean CCC along each curve, beside that on whole data and the floor; runs go by letters, told below."""
+    title = f"{found.dataset}, {found.partition}, {found.recordings} recordings: raw mean CCC under corruption"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("run", "of", "kind", "whole", "along the curve", "floor"):
+        table.add_column(name, justify="right" if name in ("whole", "along the curve", "floor") else "left")
+    letters = {run: chr(ord("A") + i) for i, run in enumerate(dict.fromkeys(a.run for a in found.areas))}
+    for a in found.areas:
+        floor = "" if a.floor is None else f"{a.floor:.3f}"
+        kind = f"{a.kind}, {a.pattern}" if a.pattern else a.kind
+        table.add_row(letters[a.run], a.modality, kind, f"{a.clean:.3f}", f"{a.area:.3f}", floor)
+    table.caption, table.caption_justify = "\n".join(f"{v}: {k}" for k, v in letters.items()), "left"
     return table
 
 
@@ -66,11 +118,13 @@ def data_lines(data: Sequence[dict[str, Share]]) -> str:
 
 def markdown(rows: Sequence[RowResult]) -> str:
     """The ablation as a Markdown table."""
-    lines = ["| | valence | arousal | mean | smoothed | parameters | s/run |", "|---|---|---|---|---|---|---|"]
+    head = ["", "valence", "arousal", "mean", f"{LEVEL:.0%} interval", "smoothed", "parameters", "s/run"]
+    lines = [f"| {' | '.join(head)} |".replace("|  |", "| |"), "|---" * len(head) + "|"]
     for r in rows:
         cells = [f"{r.raw[d].mean:.3f}" for d in ("valence", "arousal")]
         cells += [
             _spread(r.raw["mean"]),
+            _raw_range(r),
             f"{r.smoothed['mean'].mean:.3f}",
             _thousands(r.parameters),
             f"{r.seconds:.1f}",

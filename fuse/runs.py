@@ -1,7 +1,8 @@
 """The run folder: everything needed to repeat a run and to check its numbers, the recipe written before the first step.
 
 ``recipe.json``, ``environment.json``, ``history.csv``, ``best.safetensors``, ``normalisation.safetensors``,
-``metrics.json`` and ``predictions/<partition>/<recording>.csv``.
+``metrics.json``, ``predictions/<partition>/<recording>.csv``, ``statistics/<partition>.csv`` and
+``test_evaluations.csv``, in which a repeated run goes on counting.
 """
 
 import csv
@@ -20,10 +21,14 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file as save_tensors
 from torch import Tensor
 
+from cache.errors import CacheError
 from cache.ids import folder_of
 from cache.recipe import to_json, to_plain
 from cache.records import StreamSpec
 from cache.stats import Stats
+from fuse.evaluate import Scored
+from fuse.moments import save_moments
+from fuse.traits import Traits
 
 _PACKAGES = ("affuse", "torch", "numpy", "zarr")
 
@@ -35,21 +40,52 @@ class RunFolder:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
 
-    def start(self, recipe: Any, streams: tuple[StreamSpec, ...], plugins: tuple[Path, ...]) -> None:
+    @property
+    def checkpoint(self) -> Path:
+        """Where training stands, while it goes on."""
+        return self.path / "checkpoint.pt"
+
+    def start(
+        self,
+        recipe: Any,
+        streams: tuple[StreamSpec, ...],
+        plugins: tuple[Path, ...],
+        trained_on: Traits,
+        data: str,
+        *,
+        keep_checkpoint: bool = False,
+    ) -> None:
         """Write what the run is before it begins; numbers of an earlier run of this folder go away first."""
-        for stale in ("metrics.json", "best.safetensors", "history.csv"):
+        for stale in (
+            "metrics.json",
+            "best.safetensors",
+            "history.csv",
+            *([] if keep_checkpoint else ["checkpoint.pt"]),
+        ):
             (self.path / stale).unlink(missing_ok=True)
-        shutil.rmtree(self.path / "predictions", ignore_errors=True)
+        for stale in ("predictions", "statistics"):
+            shutil.rmtree(self.path / stale, ignore_errors=True)
         (self.path / "recipe.json").write_text(to_json(recipe))
         environment = {
             "python": platform.python_version(),
             "machine": platform.platform(),
             "packages": {p: importlib.metadata.version(p) for p in _PACKAGES},
             "streams": [to_plain(s) for s in streams],
+            "trained_on": to_plain(trained_on),
+            "data": data,
             "plugins": {p.name: hashlib.sha256(p.expanduser().read_bytes()).hexdigest() for p in plugins},
             "commit": _git_commit(),
         }
         (self.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+
+    def check_data(self, data: str) -> None:
+        """Raises CacheError where the run that this folder holds began on other features or labels than these."""
+        path = self.path / "environment.json"
+        if path.is_file() and json.loads(path.read_text()).get("data") != data:
+            raise CacheError(
+                f"features or labels of the cache have changed since {self.path.name} began: it cannot go on",
+                hint="run the same command without --resume",
+            )
 
     def save_history(self, rows: list[dict[str, float]]) -> None:
         """A row an epoch."""
@@ -64,9 +100,23 @@ class RunFolder:
         arrays = {f"{name}.{part}": getattr(s, part) for name, s in stats.items() for part in ("mean", "std")}
         save_arrays(arrays, self.path / "normalisation.safetensors")
 
-    def save_metrics(self, metrics: dict[str, Any]) -> None:
+    def save_metrics(self, metrics: dict[str, Any], name: str = "metrics.json") -> None:
         """Last of all: a run with ``metrics.json`` is complete."""
-        (self.path / "metrics.json").write_text(to_json(metrics))
+        part = self.path / f"{name}.part"
+        part.write_text(to_json(metrics))
+        part.replace(self.path / name)
+        self.checkpoint.unlink(missing_ok=True)
+
+    def metrics(self) -> dict[str, Any] | None:
+        """Of a complete run; None where it is not."""
+        path = self.path / "metrics.json"
+        return dict(json.loads(path.read_text())) if path.is_file() else None
+
+    def save_scored(self, partition: str, pts: dict[str, npt.NDArray[np.float64]], scored: Scored) -> None:
+        """Raw predictions, and what comparisons with other runs need: no label is opened for them again."""
+        for recording, pred in scored.predictions.items():
+            self.save_predictions(partition, recording, pts[recording], pred)
+        save_moments(self.path / "statistics" / f"{partition}.csv", scored.kinds)
 
     def save_predictions(
         self, partition: str, recording: str, pts: npt.NDArray[np.float64], pred: npt.NDArray[np.float64]

@@ -7,9 +7,9 @@ changes the run, and every number says which share of its partition it rests on.
 from dataclasses import dataclass
 from typing import Any
 
-from cache.errors import CacheError
+from cache.fingerprint import fingerprint
 from cache.reader import StreamReader
-from cache.records import Labels, Partitions, StreamSpec
+from cache.records import Partitions, StreamSpec
 from cache.store import FeatureCache
 
 
@@ -52,16 +52,6 @@ class Snapshot:
     readers: dict[str, StreamReader]
     marks: dict[str, Any]
 
-    def labels(self, recording: str) -> Labels:
-        """Labels of one recording as they were when the run began. Raises CacheError where they are others now."""
-        store = self.cache.labels
-        found, mark = store.read(self.protocol, recording), store.mark(self.protocol, recording)
-        if mark != self.marks[recording]:
-            raise CacheError(
-                f"the labels of {recording!r} were changed since this run began", hint="run the same command again"
-            )
-        return found
-
     def whole(self) -> list[str]:
         """Recordings of the protocol that have all streams, sorted."""
         return sorted(set(self.split.of).intersection(*(reader.folders for reader in self.readers.values())))
@@ -71,3 +61,14 @@ def take_snapshot(cache: FeatureCache, streams: tuple[StreamSpec, ...], protocol
     """The streams of a cache now. Raises CacheError where it has no such protocol."""
     split, marks = cache.labels.partitions(protocol), cache.labels.marks(protocol)
     return Snapshot(cache, streams, protocol, split, {s.name: cache.reader(s.key) for s in streams}, marks)
+
+
+def digest(snapshot: Snapshot) -> str:
+    """Tells the features and labels of one snapshot from those of another, by their checksums alone."""
+    cache, members = snapshot.cache, snapshot.split.of
+    features = [
+        [s.key, r, cache.commit_record(s.key, r)["arrays"]]
+        for s in snapshot.streams
+        for r in sorted(members.keys() & snapshot.readers[s.name].folders.keys())
+    ]
+    return fingerprint([members, {r: m for r, m in snapshot.marks.items() if r in members}, features])

@@ -6,28 +6,28 @@ import logging
 import time
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from cache.errors import CacheError, UsageError
-from cache.progress import progress
-from cache.recipe import to_plain
+from cache.recipe import build, to_plain
 from cache.records import StreamSpec
 from cache.registry import load_plugin
 from cache.store import FeatureCache
-from fuse.data import Corpus, has_labels, mean_label, open_partition, permuted
-from fuse.evaluate import Evaluation, evaluate
+from fuse.data import Corpus, absent_faces, mean_label, open_partition, open_test, permuted
+from fuse.delay import for_training
+from fuse.evaluate import Evaluation, Scored, evaluate
+from fuse.fit import delay_of, fit, predicted
+from fuse.folds import folded
 from fuse.heads import Head
 from fuse.heads._base import Protocol
-from fuse.losses import LOSSES
-from fuse.predict import predict
+from fuse.locked import has_labels
+from fuse.postprocess import choose_width, postprocess
 from fuse.recipe import TrainRecipe, check, make_head, protocol_of, run_name
 from fuse.resident import placed
 from fuse.runs import RunFolder
-from fuse.snapshot import Share, take_snapshot
+from fuse.snapshot import Share, Snapshot, digest, take_snapshot
 from fuse.streams import choose_streams
-from fuse.windows import Windows, make_windows
+from fuse.traits import traits
 
 log = logging.getLogger("affuse")
 
@@ -62,114 +62,108 @@ def prepare(recipe: TrainRecipe) -> tuple[Protocol, FeatureCache, tuple[StreamSp
     return protocol, cache, streams, make_head(recipe, protocol, streams)
 
 
-def run_train(recipe: TrainRecipe, *, quiet: bool = False) -> RunResult:
+def run_train(recipe: TrainRecipe, *, resume: bool = False, quiet: bool = False) -> RunResult:
     """Train one head, keep the epoch of the best validation CCC, score it, and leave a run folder.
 
+    With ``resume``, a run that was killed goes on from its last checkpoint, and one that is complete is read.
     Raises UsageError or ConfigError for names and options that do not exist, CacheError for what the cache lacks.
     """
     start = time.monotonic()
     protocol, cache, streams, head = prepare(recipe)
     device = torch_device(recipe.device)
-    snapshot = take_snapshot(cache, streams, recipe.labels)
+    snapshot = _snapshot(cache, streams, recipe)
+    folder = RunFolder(recipe.runs / (cache.dataset or cache.root.name) / run_name(recipe, snapshot))
+    mark = digest(snapshot)
+    if resume:
+        folder.check_data(mark)
+        if done := folder.metrics():
+            log.info("complete: %s", folder.path)
+            return build(RunResult, done)
     opened = functools.partial(open_partition, snapshot, skip_incomplete=recipe.skip_incomplete)
     parts = {"train": opened("train")}
     parts["validation"] = opened("validation", parts["train"].stats)
     if recipe.permute_labels:
         parts = {p: permuted(corpus, recipe.seed) for p, corpus in parts.items()}
     parts = {p: placed(corpus, device, recipe.resident) for p, corpus in parts.items()}
-    name = run_name(recipe, snapshot)
-    folder = RunFolder(recipe.runs / (cache.dataset or cache.root.name) / name)
-    folder.start(dataclasses.replace(recipe, **dataclasses.asdict(protocol)), streams, recipe.plugins)
-    head.to(device).start_at(mean_label(parts["train"]).to(device))
-    history = fit(head, parts, recipe, protocol, quiet=quiet)
-    folder.save_history(history)
+    saved = dataclasses.replace(recipe, **dataclasses.asdict(protocol))
+    folder.start(saved, streams, recipe.plugins, traits(parts["train"]), mark, keep_checkpoint=resume)
+    head.to(device).start_at(mean_label(for_training(parts["train"], delay_of(recipe))).to(device))
+    opening = time.monotonic() - start
+    fitted = fit(head, parts, recipe, protocol, folder.checkpoint, resume=resume, quiet=quiet)
+    trained = time.monotonic()
+    folder.save_history(fitted.history)
     folder.save_weights(head.state_dict(), parts["train"].stats)
-    if has_labels(snapshot, "test"):  # opened only now: nothing above could look at it
-        try:
-            parts["test"] = placed(opened("test", parts["train"].stats), device, recipe.resident)
-        except CacheError as error:
-            log.warning("test is not scored: %s", error)
-    evaluations = {p: score(head, parts[p], recipe, protocol, cache, folder, p) for p in parts if p != "train"}
-    parameters = sum(p.numel() for p in head.parameters())
+    evaluations, data = _score_all(head, parts, snapshot, recipe, protocol, folder)
     result = RunResult(
         head=recipe.head,
         streams=[s.name for s in streams],
         seed=recipe.seed,
-        parameters=parameters,
-        epochs=len(history),
-        seconds=round(time.monotonic() - start, 1),
+        parameters=sum(p.numel() for p in head.parameters()),
+        epochs=len(fitted.history),
+        seconds=round(opening + fitted.seconds + time.monotonic() - trained, 1),
         evaluations=evaluations,
-        data={p: corpus.share for p, corpus in parts.items()},
+        data=data,
         folder=str(folder.path),
     )
     folder.save_metrics(to_plain(result))
     return result
 
 
-def fit(
-    head: Head, parts: dict[str, Corpus], recipe: TrainRecipe, protocol: Protocol, *, quiet: bool = False
-) -> list[dict[str, float]]:
-    """Train to the best validation CCC and leave the head with those weights. Returns a row an epoch."""
-    train, held_out = parts["train"], parts["validation"]
-    windows, held_windows = (make_windows(c.lengths, *_sampling(protocol)) for c in (train, held_out))
-    optimiser = torch.optim.AdamW(head.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay)
-    rng = np.random.default_rng(recipe.seed)
-    history: list[dict[str, float]] = []
-    best, best_epoch, weights = -np.inf, 0, _copy(head)
-    with progress(f"{recipe.head} seed {recipe.seed}", recipe.epochs, quiet=quiet) as step:
-        for epoch in range(recipe.epochs):
-            loss = train_epoch(head, train, windows, rng.permutation(len(windows)), optimiser, recipe, protocol)
-            predictions = predict(head, held_out, held_windows, protocol.batch_size)
-            scores = evaluate(predictions, held_out.labels, recipe.smooth).raw
-            history.append({"epoch": epoch, "loss": loss, **dataclasses.asdict(scores)})
-            if scores.mean > best:
-                best, best_epoch, weights = scores.mean, epoch, _copy(head)
-            step()
-            if epoch - best_epoch >= recipe.patience:
-                break
-    head.load_state_dict(weights)
-    return history
+def _snapshot(cache: FeatureCache, streams: tuple[StreamSpec, ...], recipe: TrainRecipe) -> Snapshot:
+    """The cache as it is now, cut into the recipe's folds where it has any."""
+    snapshot = take_snapshot(cache, streams, recipe.labels)
+    if recipe.fold is None:
+        return snapshot
+    split = folded(snapshot.split, recipe.folds, recipe.fold, recipe.fold_by)
+    return dataclasses.replace(snapshot, split=split)
 
 
-def train_epoch(
+def _score_all(
     head: Head,
-    corpus: Corpus,
-    windows: Windows,
-    order: npt.NDArray[np.int64],
-    optimiser: torch.optim.Optimizer,
+    parts: dict[str, Corpus],
+    snapshot: Snapshot,
     recipe: TrainRecipe,
     protocol: Protocol,
-) -> float:
-    """One pass over the windows in that order. Returns the mean loss of its batches."""
-    head.train()
-    device = next(head.parameters()).device
-    losses = []
-    for start in range(0, len(order), protocol.batch_size):
-        batch = corpus.batch(windows, order[start : start + protocol.batch_size], device)
-        pred = head(batch.x, batch.present, batch.real)  # (B, L, 2)
-        loss = LOSSES[protocol.loss](pred, batch.va, batch.labelled, recipe.ccc_scope)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(head.parameters(), recipe.clip)
-        optimiser.step()
-        losses.append(loss.detach())
-    return float(torch.stack(losses).mean())
-
-
-def score(
-    head: Head,
-    corpus: Corpus,
-    recipe: TrainRecipe,
-    protocol: Protocol,
-    cache: FeatureCache,
     folder: RunFolder,
-    partition: str,
-) -> Evaluation:
-    """Predict every frame of a partition, save the predictions, and score them."""
-    predictions = predict(head, corpus, make_windows(corpus.lengths, *_sampling(protocol)), protocol.batch_size)
-    for recording, pred in predictions.items():
-        folder.save_predictions(partition, recording, cache.timelines.read(recording).pts, pred)
-    return evaluate(predictions, corpus.labels, recipe.smooth)
+) -> tuple[dict[str, Evaluation], dict[str, Share]]:
+    """Validation, then test, which is opened only now: nothing before could look at it. Leaves both on disk."""
+    evaluations, data = {}, {"train": parts["train"].share}
+    width = None if recipe.smooth == "validation" else recipe.smooth
+    for partition in ("validation", "test"):
+        corpus = parts["validation"] if partition == "validation" else _test(head, parts, snapshot, recipe, folder)
+        if corpus is None:
+            continue
+        scored = score(head, corpus, recipe, protocol, width)
+        width = scored.width  # from here on it is fixed
+        folder.save_scored(partition, corpus.pts, scored)
+        evaluations[partition], data[partition] = scored.evaluation, corpus.share
+    return evaluations, data
+
+
+def _test(
+    head: Head, parts: dict[str, Corpus], snapshot: Snapshot, recipe: TrainRecipe, folder: RunFolder
+) -> Corpus | None:
+    if not has_labels(snapshot, "test"):
+        return None
+    what = "train-fusion"
+    if recipe.fold is not None:
+        what += f", fold {recipe.fold} of {recipe.folds} by {recipe.fold_by}"
+    stats = parts["train"].stats
+    try:
+        corpus = open_test(snapshot, folder.path, what, stats, skip_incomplete=recipe.skip_incomplete)
+    except CacheError as error:
+        log.warning("test is not scored: %s", error)
+        return None
+    return placed(corpus, next(head.parameters()).device, recipe.resident)
+
+
+def score(head: Head, corpus: Corpus, recipe: TrainRecipe, protocol: Protocol, width: int | None) -> Scored:
+    """Predict every frame of a partition and score it; without a ``width`` of smoothing this partition chooses it."""
+    predictions = predicted(head, corpus, recipe, protocol)
+    absent = absent_faces(corpus, head.inputs.streams) if recipe.interpolate else None
+    width = width or choose_width(predictions, corpus.labels, absent)
+    evaluation, kinds = evaluate(predictions, postprocess(predictions, width, absent), corpus.labels, width)
+    return Scored(evaluation, kinds, predictions, width)
 
 
 def torch_device(name: str) -> torch.device:
@@ -182,11 +176,3 @@ def torch_device(name: str) -> torch.device:
         return torch.device(name)
     except RuntimeError as error:
         raise UsageError(f"{name!r} is no device", hint="use auto, cpu, cuda, cuda:1 or mps") from error
-
-
-def _sampling(protocol: Protocol) -> tuple[int, int, int]:
-    return protocol.tokens, protocol.stride, protocol.hop
-
-
-def _copy(head: Head) -> dict[str, torch.Tensor]:
-    return {k: v.detach().clone() for k, v in head.state_dict().items()}

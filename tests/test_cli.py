@@ -17,7 +17,19 @@ from cache.records import Aligned, Timeline
 from cache.store import FeatureCache
 
 TOP = Path(__file__).parents[1]
-COMMANDS = ["extract", "index", "doctor", "train-fusion", "ablate", "demo", "list", "cache info"]
+COMMANDS = [
+    "extract",
+    "index",
+    "doctor",
+    "train-fusion",
+    "ablate",
+    "demo",
+    "list",
+    "compare",
+    "evaluate",
+    "robustness",
+    "cache info",
+]
 COMMANDS += ["cache why", "cache diff", "cache prune", "cache receipt", "cache inspect"]
 
 
@@ -186,7 +198,7 @@ def test_pitfall_16_interrupted_is_exit_130_and_says_what_is_kept(toy_cache, tmp
             time.sleep(0.1)
         process.send_signal(kind)
         assert process.wait(30) == 130
-        assert "run the same command to start it anew" in process.stderr.read()
+        assert "run the same command with --resume to go on" in process.stderr.read()
 
 
 def test_a_stream_is_explained_compared_and_pruned(run, tmp_path):

@@ -4,6 +4,8 @@ A head is told its streams and window length, and maps features and two masks to
 Whatever it does inside (polar output, pooling over time) it undoes inside, so the training loop never branches.
 """
 
+from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cache.errors import UsageError
-from fuse.batch import HeadInputs
+from fuse.batch import Batch, HeadInputs
+from fuse.heads._regressor import OutputSpace, Regressor
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,28 @@ class Head(nn.Module):
         self.cfg = cfg
 
     def start_at(self, mean_va: Tensor) -> None:
-        """Told the training partition's mean label f32[2] once, before training. Default: nothing."""
+        """Told the training partition's mean label f32[2] once, before training.
+
+        A head whose last layers are ``self.regressor``, a Regressor, starts there; any other does nothing.
+        """
+        last = getattr(self, "regressor", None)
+        if isinstance(last, Regressor):
+            last.start_at(mean_va)
+
+
+@dataclass(frozen=True)
+class OutputConfig(Head.Config):
+    """Options of a head that ends in a Regressor. output_space: what its last layer's two numbers are."""
+
+    output_space: OutputSpace = "cartesian"
+
+
+class ClosedForm(Head):
+    """A head that is solved for on the training partition, in one pass, instead of being trained step by step."""
+
+    @abstractmethod
+    def solve(self, batches: Iterable[Batch]) -> None:
+        """Set the weights from all labelled tokens of the training partition, each in exactly one batch."""
 
 
 def _check_streams(inputs: HeadInputs) -> None:

@@ -1,10 +1,9 @@
-"""Pieces that two or more heads use unchanged: adapters, masking, masked softmax, the regressor.
+"""Pieces that two or more heads use unchanged: adapters, masking, masked softmax.
 
 Masks are ``seen`` = present & real, bool[B,L]. Every layer with a bias is followed by ``keep``: a bias turns
 the zeros of an absent token into numbers that look like data.
 """
 
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -42,11 +41,3 @@ def join(names: Sequence[str], x: dict[str, Tensor], seen: dict[str, Tensor]) ->
     The bit tells a missing token, which is zero-filled, from a token whose features happen to be zero.
     """
     return torch.cat([part for m in names for part in (x[m], seen[m].unsqueeze(-1).to(x[m].dtype))], dim=-1)
-
-
-def regressor(widths: Sequence[int], dropout: float) -> nn.Sequential:
-    """Linear layers of the given widths, with ReLU and dropout after each but the last."""
-    layers: list[nn.Module] = []
-    for a, b in itertools.pairwise(widths[:-1]):
-        layers += [nn.Linear(a, b), nn.ReLU(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from fuse.batch import HeadInputs
 from fuse.heads import HEADS
-from fuse.heads._base import Head, Protocol, visible
-from fuse.heads._block import join, regressor
+from fuse.heads._base import Head, OutputConfig, Protocol, visible
+from fuse.heads._block import join
+from fuse.heads._regressor import regressor
 
 
 @HEADS.register("concat")
@@ -21,7 +22,7 @@ class Concat(Head):
     """Linear-ReLU-Dropout-Linear over all streams and their presence bits."""
 
     @dataclass(frozen=True)
-    class Config(Head.Config):
+    class Config(OutputConfig):
         """hidden: width of the hidden layer."""
 
         hidden: int = 128
@@ -32,10 +33,10 @@ class Concat(Head):
     def __init__(self, inputs: HeadInputs, cfg: Config) -> None:
         super().__init__(inputs, cfg)
         width = sum(inputs.dims.values()) + len(inputs.names)
-        self.regressor = regressor((width, cfg.hidden, 2), cfg.dropout)
+        self.regressor = regressor((width, cfg.hidden), cfg.dropout, cfg.output_space)
 
     def forward(self, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> Tensor:
         """x[m]: [B,L,D_m] -> f32[B,L,2]."""
         x, seen = visible(x, present, real)
         out: Tensor = self.regressor(join(self.inputs.names, x, seen))  # [B,L,2]
-        return out.float()
+        return out

@@ -32,8 +32,9 @@ from torch.nn import functional
 from cache.errors import UsageError
 from fuse.batch import HeadInputs
 from fuse.heads import HEADS
-from fuse.heads._base import Head, Protocol, visible
+from fuse.heads._base import Head, OutputConfig, Protocol, visible
 from fuse.heads._block import keep, masked_softmax
+from fuse.heads._regressor import Regressor
 
 
 def reweigh(x: Tensor, z: Tensor, seen: Tensor, partner: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ class CrossAttention(Head):
     """Pairwise cross-attention over the tokens of a window."""
 
     @dataclass(frozen=True)
-    class Config(Head.Config):
+    class Config(OutputConfig):
         """pool: ``max`` gives one value a window; hidden: first width of the regressor, halved for the second."""
 
         temperature: float = 1.0
@@ -76,14 +77,15 @@ class CrossAttention(Head):
         self.W = nn.ParameterDict(
             {f"{m}|{n}": nn.init.xavier_normal_(torch.empty(dims[m], dims[n])) for m, n in self.pairs}
         )
-        self.regressor = nn.Sequential(
+        self.regressor = Regressor(
             nn.Dropout(cfg.dropout),
             nn.Linear(sum(dims.values()), cfg.hidden),
             nn.Tanh(),
             nn.Linear(cfg.hidden, cfg.hidden // 2),
             nn.Tanh(),
             nn.Linear(cfg.hidden // 2, 2),
-            nn.Tanh(),
+            space=cfg.output_space,
+            bounded=True,
         )
 
     def attend(self, x: dict[str, Tensor], seen: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -107,4 +109,4 @@ class CrossAttention(Head):
         if self.cfg.pool == "max":
             attended = {m: max_over_tokens(v, seen[m]) for m, v in attended.items()}
         out: Tensor = self.regressor(torch.cat(list(attended.values()), dim=-1))  # [B,K,2]
-        return out.float()
+        return out

@@ -18,45 +18,23 @@ Deviations:
 - tokens are frame embeddings 32 frames apart in place of the paper's clips of 32 frames, same L and positions.
 - ReLU between the two regressor layers: the released code has none, which makes its regressor one linear map.
 - both dimensions are regressed jointly by one model; the released code trains one model a dimension.
+- ``dca`` puts the gate of dynamic cross-attention (Praveen et al., ICME 2024) behind the last equation:
+  X_m' = ReLU(g_0 X_m + g_1 X_att,m), g = softmax(W_gm X_att,m / 0.1); where a window has nothing of any other
+  stream, g_0 = 1. ReLU discards what is negative, as in the released code.
 - the encoders' bias is removed again where a stream is absent, so that an absent stream stays inert.
 """
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cache.errors import UsageError
 from fuse.batch import HeadInputs
 from fuse.heads import HEADS
-from fuse.heads._base import Head, Protocol, visible
-from fuse.heads._block import Adapters, regressor
-
-
-def joint_cross_attention(
-    x: Mapping[str, Tensor],
-    w_j: Mapping[str, Tensor],
-    w: Mapping[str, Tensor],
-    w_c: Mapping[str, Tensor],
-    w_h: Mapping[str, Tensor],
-) -> dict[str, Tensor]:
-    """The three equations above. x[m]: [B,L,d_m], in the order in which J joins them. Returns X_att of same shapes."""
-    joint = torch.cat(list(x.values()), dim=-1)  # J [B,L,d]
-    attended = {}
-    for m, x_m in x.items():
-        c = torch.tanh(x_m.mT @ (w_j[m] @ joint) / math.sqrt(joint.shape[-1]))  # C_m [B,d_m,d]
-        h = torch.relu(w[m] @ x_m + w_c[m] @ c.mT)  # H_m [B,k,d_m]
-        attended[m] = w_h[m] @ h + x_m  # X_att,m [B,L,d_m]
-    return attended
-
-
-def _matrices(names: tuple[str, ...], rows: int, columns: int) -> nn.ParameterDict:
-    """One rows x columns matrix per stream, initialised as a bias-free torch Linear is."""
-    return nn.ParameterDict(
-        {m: nn.Parameter(nn.init.kaiming_uniform_(torch.empty(rows, columns), a=math.sqrt(5))) for m in names}
-    )
+from fuse.heads._base import Head, OutputConfig, Protocol, visible
+from fuse.heads._block import Adapters
+from fuse.heads._joint import DynamicGate, check_length, joint_cross_attention, matrices, plain
+from fuse.heads._regressor import regressor
 
 
 @HEADS.register("jca")
@@ -64,13 +42,18 @@ class JCA(Head):
     """Joint cross-attention over windows of exactly L tokens."""
 
     @dataclass(frozen=True)
-    class Config(Head.Config):
-        """width: d_m behind the encoders; k: attention maps per stream; hidden: width inside the regressor."""
+    class Config(OutputConfig):
+        """width: d_m behind the encoders; k: attention maps per stream; hidden: width inside the regressor.
+
+        dca: the gate of dynamic cross-attention between X_m and X_att,m.
+        """
 
         width: int = 128
         k: int = 32
         hidden: int = 128
         dropout: float = 0.6
+        dca: bool = False
+        gate_temperature: float = 0.1
 
     protocol = Protocol(tokens=16, stride=32, hop=16, batch_size=64, lr=1e-3, weight_decay=0.0, loss="ccc")
     fixed_length = True
@@ -80,25 +63,20 @@ class JCA(Head):
         names, tokens = inputs.names, inputs.tokens
         d = len(names) * cfg.width
         self.encoder = Adapters(inputs.dims, cfg.width)
-        self.W_j = _matrices(names, tokens, tokens)
-        self.W = _matrices(names, cfg.k, tokens)
-        self.W_c = _matrices(names, cfg.k, d)
-        self.W_h = _matrices(names, tokens, cfg.k)
-        self.regressor = regressor((d, cfg.hidden, 2), cfg.dropout)
+        self.W_j = matrices(names, tokens, tokens)
+        self.W = matrices(names, cfg.k, tokens)
+        self.W_c = matrices(names, cfg.k, d)
+        self.W_h = matrices(names, tokens, cfg.k)
+        self.gate = DynamicGate(names, cfg.width, cfg.gate_temperature) if cfg.dca else None
+        self.regressor = regressor((d, cfg.hidden), cfg.dropout, cfg.output_space)
 
     def forward(self, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> Tensor:
         """x[m]: [B,L,D_m] -> f32[B,L,2]. Raises UsageError where L is not the L it was built for."""
-        if real.shape[1] != self.inputs.tokens:
-            raise UsageError(
-                f"head 'jca' was built for windows of {self.inputs.tokens} tokens, got {real.shape[1]}",
-                hint="its weights depend on the window length: pad to it, or train at the other length",
-            )
+        check_length("jca", self.inputs.tokens, real.shape[1])
         x, seen = visible(x, present, real)
         encoded = self.encoder(x, seen)  # {m: [B,L,width]}
-        attended = joint_cross_attention(encoded, _plain(self.W_j), _plain(self.W), _plain(self.W_c), _plain(self.W_h))
+        attended = joint_cross_attention(encoded, plain(self.W_j), plain(self.W), plain(self.W_c), plain(self.W_h))
+        if self.gate is not None:
+            attended = self.gate(encoded, attended, seen)
         out: Tensor = self.regressor(torch.cat(list(attended.values()), dim=-1))  # [B,L,2]
-        return out.float()
-
-
-def _plain(matrices: nn.ParameterDict) -> dict[str, Tensor]:
-    return dict(matrices.items())
+        return out

@@ -25,63 +25,20 @@ Readings where the paper is silent or contradicts itself:
 - the paper states AdamW 1e-2 and Adam 1e-3 as weight decays; the first is the default here.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from cache.errors import UsageError
 from fuse.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._additive import AdditiveAttention
-from fuse.heads._base import Head, Protocol, visible
-from fuse.heads._block import Adapters, keep, regressor
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, heads: int) -> Tensor:
-    """Multi-head dot-product attention (Eq. 13), 0 where a window has no key. q, k, v: [B,T,d]; keys: bool[B,T]."""
-    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))  # [B,h,T,d/h]
-    some = keys.any(dim=-1)[:, None]  # [B,1]
-    # a window without keys attends to everything, then is zeroed: finite forward and backward
-    mask = (keys | ~some)[:, None, None, :]  # [B,1,1,T]
-    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return keep(out.transpose(1, 2).flatten(2), some)  # [B,T,d]
-
-
-class SelfAttention(nn.Module):
-    """MultiHead(x, x, x) of Eq. 15-18."""
-
-    def __init__(self, d: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(d, 3 * d, bias=False)
-        self.out = nn.Linear(d, d)
-
-    def forward(self, x: Tensor, keys: Tensor) -> Tensor:
-        """x: [B,T,d], keys: bool[B,T] -> [B,T,d]."""
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
-        out: Tensor = self.out(attend(q, k, v, keys, self.heads))
-        return out
-
-
-class TransformerLayer(nn.Module):
-    """Pre-LN encoder layer, the alternative refiner."""
-
-    def __init__(self, d: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(d)
-        self.attention = SelfAttention(d, heads)
-        self.feed = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 4 * d), nn.GELU(), nn.Linear(4 * d, d))
-        self.drop = nn.Dropout(dropout)
-
-    def forward(self, h: Tensor, keys: Tensor) -> Tensor:
-        """h: [B,T,d], keys: bool[B,T] -> [B,T,d]."""
-        h = h + self.drop(self.attention(self.norm(h), keys))
-        out: Tensor = h + self.drop(self.feed(h))
-        return out
+from fuse.heads._attention import SelfAttention, TransformerLayer, attend, sinusoids
+from fuse.heads._base import Head, OutputConfig, Protocol, visible
+from fuse.heads._block import Adapters, keep
+from fuse.heads._regressor import OutputSpace, regressor
 
 
 class CrossModal(nn.Module):
@@ -123,33 +80,12 @@ class Refine(nn.Module):
         return keep(self.norm(self.attention(x, seen) + x), seen)
 
 
-def sinusoids(tokens: int, d: int, like: Tensor) -> Tensor:
-    """Sine and cosine of the token index at d/2 frequencies: [T,d]."""
-    half = (d + 1) // 2
-    rate = torch.exp(torch.arange(half, device=like.device) * (-math.log(10_000.0) / half))
-    angle = torch.arange(tokens, device=like.device).unsqueeze(-1) * rate  # [T,d/2]
-    return torch.cat([angle.sin(), angle.cos()], dim=-1)[:, :d].to(like.dtype)
-
-
-def polar_to_va(polar: Tensor) -> Tensor:
-    """Eq. 30-31: [...,2] of (I, theta in radians) -> (valence, arousal)."""
-    intensity, theta = polar.unbind(-1)
-    return torch.stack([intensity * theta.cos(), intensity * theta.sin()], dim=-1)
-
-
-def va_to_polar(va: Tensor) -> Tensor:
-    """[...,2] of (valence, arousal) -> (I, theta). The origin gets theta = pi/4: at 0 arousal has no gradient."""
-    intensity = va.norm(dim=-1)
-    theta = torch.atan2(va[..., 1], va[..., 0])
-    return torch.stack([intensity, torch.where(intensity > 0, theta, torch.pi / 4)], dim=-1)
-
-
 @HEADS.register("maven")
 class Maven(Head):
     """Cross-modal attention, self-attention, additive attention, polar regression."""
 
     @dataclass(frozen=True)
-    class Config(Head.Config):
+    class Config(OutputConfig):
         """d: width of fusion; d_proj: width behind Eq. 20 (the regressor is d_proj, 2/3, 1/3 of it, 2)."""
 
         d: int = 512
@@ -159,7 +95,7 @@ class Maven(Head):
         dropout: float = 0.2
         refiner: Literal["additive", "transformer", "none"] = "additive"
         refiner_residual: bool = True
-        output_space: Literal["polar", "cartesian"] = "polar"
+        output_space: OutputSpace = "polar"
         pool: Literal["none", "mean"] = "none"
         pos: Literal["none", "sin"] = "none"
 
@@ -175,7 +111,7 @@ class Maven(Head):
         self.refine = nn.ModuleDict({m: Refine(cfg.d, cfg.heads) for m in names})
         self.merge = nn.Linear(len(names) * cfg.d, cfg.d_proj)
         self.refiner = nn.ModuleList(_refiner(cfg) for _ in range(0 if cfg.refiner == "none" else 2))
-        self.regressor = regressor((cfg.d_proj, cfg.d_proj * 2 // 3, cfg.d_proj // 3, 2), cfg.dropout)
+        self.regressor = regressor((cfg.d_proj, cfg.d_proj * 2 // 3, cfg.d_proj // 3), cfg.dropout, cfg.output_space)
 
     def fuse(self, x: dict[str, Tensor], seen: dict[str, Tensor]) -> Tensor:
         """Eq. 13-20: x[m]: [B,T,D_m] -> [B,T,d_proj]."""
@@ -196,16 +132,8 @@ class Maven(Head):
             h = keep(layer(h, keys), keys)
         if self.cfg.pool == "mean":
             h = h.sum(dim=1, keepdim=True) / keys.sum(dim=1).clamp_min(1)[:, None, None]  # [B,1,d_proj]
-        out = self.regressor(h).float()
-        if self.cfg.output_space == "polar":
-            out = polar_to_va(out)
+        out: Tensor = self.regressor(h)
         return out.expand(-1, real.shape[1], -1)  # [B,T,2]
-
-    @torch.no_grad()
-    def start_at(self, mean_va: Tensor) -> None:
-        """Set the last bias to the training mean f32[2]: near (I, theta) = (0, 0) arousal has no gradient."""
-        target = va_to_polar(mean_va) if self.cfg.output_space == "polar" else mean_va
-        cast(nn.Linear, self.regressor[-1]).bias.copy_(target)
 
 
 def _refiner(cfg: Maven.Config) -> nn.Module:

@@ -11,8 +11,9 @@ from torch import Tensor
 from cache.errors import UsageError
 from fuse.batch import HeadInputs
 from fuse.heads import HEADS
-from fuse.heads._base import Head, Protocol, visible
-from fuse.heads._block import join, regressor
+from fuse.heads._base import Head, OutputConfig, Protocol, visible
+from fuse.heads._block import join
+from fuse.heads._regressor import regressor
 
 
 @HEADS.register("unimodal")
@@ -20,7 +21,7 @@ class Unimodal(Head):
     """Linear-ReLU-Dropout-Linear over one stream and its presence bit."""
 
     @dataclass(frozen=True)
-    class Config(Head.Config):
+    class Config(OutputConfig):
         """hidden: width of the hidden layer."""
 
         hidden: int = 128
@@ -35,10 +36,10 @@ class Unimodal(Head):
                 f"head 'unimodal' takes exactly 1 stream, got {len(inputs.names)}: {', '.join(inputs.names)}",
                 hint="name one stream, or use --head concat",
             )
-        self.regressor = regressor((inputs.streams[0].dim + 1, cfg.hidden, 2), cfg.dropout)
+        self.regressor = regressor((inputs.streams[0].dim + 1, cfg.hidden), cfg.dropout, cfg.output_space)
 
     def forward(self, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> Tensor:
         """x[m]: [B,L,D] -> f32[B,L,2]."""
         x, seen = visible(x, present, real)
         out: Tensor = self.regressor(join(self.inputs.names, x, seen))  # [B,L,2]
-        return out.float()
+        return out

@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from cache.errors import DataError
+from cache.records import Labels
+from fuse.evaluate import evaluate
 from fuse.metrics import Scores, ccc, ccc_va
+from fuse.moments import moments
 
 
 def lin(x, y):
@@ -82,3 +86,60 @@ def test_shapes_that_do_not_fit_are_named():
         ccc([0, 1, 2], [0, 1])
     with pytest.raises(DataError, match=r"\(4, 3\)"):
         ccc_va(np.zeros((4, 3)), np.zeros((4, 3)), np.ones(4, bool))
+
+
+@pytest.mark.parametrize("n", [3, 20, 500])
+@pytest.mark.parametrize("bias", [0.0, 0.4])
+def test_pitfall_19_torchmetrics_agrees_once_its_n_minus_1_is_accounted_for(n, bias):
+    """It divides variances and covariance by n - 1 and leaves the means' distance as it is: a little higher."""
+    from torchmetrics.functional.regression import concordance_corrcoef
+
+    rng = np.random.default_rng(n)
+    y = rng.normal(0, 0.3, n)
+    x = 0.6 * y + rng.normal(0, 0.2, n)
+    x += y.mean() - x.mean() + bias
+    theirs = float(concordance_corrcoef(torch.tensor(x), torch.tensor(y)))
+    ours, scale, apart = ccc(x, y), x.var() + y.var(), (x.mean() - y.mean()) ** 2
+    k = n / (n - 1)
+    assert theirs == pytest.approx(ours * k * (scale + apart) / (k * scale + apart), rel=1e-6)
+    if not bias:
+        assert theirs == pytest.approx(ours, rel=1e-6)  # without a bias the two conventions are one
+    else:
+        assert ours < theirs < ours + 1 / n
+
+
+def test_pitfall_21_global_ccc_is_of_all_frames_and_not_the_mean_over_recordings():
+    """Two recordings at levels of their own, each predicted at its level: good in all, worth nothing in each."""
+    rng = np.random.default_rng(0)
+    labels, pred = {}, {}
+    for name, level in (("a", -0.5), ("b", 0.5)):
+        labels[name] = Labels(level + rng.normal(0, 0.05, (80, 2)), np.ones(80, bool))
+        pred[name] = level + rng.normal(0, 0.05, (80, 2))
+    found, _ = evaluate(pred, pred, labels, 1)
+    assert found.raw.mean > 0.95
+    assert abs(found.per_recording.mean) < 0.2
+    assert found.raw == ccc_va(*(np.concatenate(x) for x in (
+        list(pred.values()), [la.va for la in labels.values()], [la.labelled for la in labels.values()])))  # fmt: skip
+    assert found.per_recording.valence == pytest.approx(np.mean([ccc(pred[r][:, 0], labels[r].va[:, 0]) for r in pred]))
+
+
+def test_pitfall_20_unlabelled_rows_enter_no_statistic():
+    rng = np.random.default_rng(3)
+    va, labelled = rng.uniform(-1, 1, (60, 2)), rng.random(60) > 0.3
+    pred = {"a": va * 0.5, "b": va * 0.4 + 0.1}
+    dirty = np.where(labelled[:, None], va, -5.0)
+    tables = [moments(pred, {r: Labels(t, labelled) for r in pred}).table for t in (va, dirty)]
+    np.testing.assert_array_equal(*tables)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pitfall_24_the_numbers_are_taken_as_they_are(seed):
+    """CCC is symmetric, at most the correlation, blind to a common change of scale or level, not to one of a side."""
+    x, y = np.random.default_rng(seed).normal(size=(2, 200))
+    x = x + 0.7 * y
+    value = ccc(x, y)
+    assert value == pytest.approx(ccc(y, x), abs=1e-12)
+    assert abs(value) <= abs(np.corrcoef(x, y)[0, 1]) + 1e-12
+    assert value == pytest.approx(ccc(3 * x - 2, 3 * y - 2), abs=1e-10)
+    assert ccc(x / x.std(), y) != pytest.approx(value, abs=1e-3)
+    assert ccc(x + 1, y) < value

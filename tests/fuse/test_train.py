@@ -5,25 +5,30 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cache.errors import AmbiguousStream, CacheError, ConfigError, UnknownName, UsageError
 from cache.recipe import build
 from cache.records import Aligned
 from cache.store import FeatureCache
 from fuse.ablate import AblateRecipe, run_ablate
-from fuse.data import open_partition, permuted
+from fuse.data import open_partition, open_test, permuted
+from fuse.heads import HEADS
 from fuse.metrics import ccc_va
 from fuse.plots import plot_ablation, plot_circumplex, plot_traces, read_predictions
+from fuse.predict import predict
 from fuse.recipe import TrainRecipe, protocol_of, train_recipe
 from fuse.report import ablation_table, markdown, run_table
 from fuse.snapshot import take_snapshot
 from fuse.streams import choose_streams, named_streams
-from fuse.train import run_train
+from fuse.temporal import TemporalOptions
+from fuse.train import prepare, run_train
 from fuse.windows import make_windows
 
 SMALL = {"tokens": 32, "hop": 16, "batch_size": 8, "lr": 1e-2, "epochs": 6}
@@ -97,11 +102,11 @@ def test_permuting_moves_every_recordings_labels(toy_cache):
         assert not np.array_equal(moved.labels[recording].va[:50], corpus.labels[recording].va[:50])
 
 
-def test_pitfall_23_statistics_are_the_training_partitions(toy_cache):
+def test_pitfall_23_statistics_are_the_training_partitions(toy_cache, tmp_path):
     streams = choose_streams(toy_cache, ())
     snapshot = take_snapshot(toy_cache, streams, "va")
     train = open_partition(snapshot, "train")
-    parts = {"train": train, "test": open_partition(snapshot, "test", train.stats)}
+    parts = {"train": train, "test": open_test(snapshot, tmp_path, "a test", train.stats)}
     spec = toy_cache.resolve("face")
     rows = [toy_cache.read(spec.key, r) for r in toy_cache.labels.partitions("va").members("train")]
     values = np.concatenate([r.values[r.present] for r in rows])
@@ -143,14 +148,30 @@ def test_pitfall_28_training_never_reads_the_test_labels(toy_cache, tmp_path):
     assert honest.evaluations["test"].raw.mean == pytest.approx(-other.evaluations["test"].raw.mean, abs=0.2)
 
 
-@pytest.mark.parametrize(
-    ("head", "streams"),
-    [("unimodal", ("voice",)), ("concat", ("face", "words")), ("cross-attention", ()), ("jca", ()), ("maven", ())],
-)
-def test_every_head_trains_from_the_cache(toy_cache, tmp_path, head, streams):
-    options = {"maven": {"d": 16, "heads": 2}}.get(head, {})
-    result = run_train(recipe(toy_cache, tmp_path, head, streams=streams, epochs=1, options=options), quiet=True)
+TINY = {  # options that make a head small
+    "maven": {"d": 16, "heads": 2}, "leader-follower": {"width": 16, "d_k": 8}, "tcn": {"width": 16},
+    "rjca": {"width": 16}, "can": {"width": 16}, "cross-attention": {"hidden": 16},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("temporal", [{}, {"visual": "tcn", "audio": "gru", "text": "transformer"}])
+@pytest.mark.parametrize("head", sorted(set(HEADS.names()) - {"gated"}))
+def test_every_head_trains_from_the_cache_and_is_whole_in_its_run_folder(toy_cache, tmp_path, head, temporal):
+    if head == "ridge" and temporal:
+        return  # refused; test_temporal.py
+    made = recipe(toy_cache, tmp_path, head, streams=("voice",) if head == "unimodal" else (), epochs=1, tokens=16)
+    front = TemporalOptions(width=8, heads=2, layers=1)
+    made = replace(made, options=TINY.get(head, {}), temporal=temporal, temporal_options=front)
+    result = run_train(made, quiet=True)
     assert np.isfinite(result.evaluations["test"].raw.mean)
+    protocol, _, streams, model = prepare(replace(made, seed=7))
+    model.load_state_dict(load_file(Path(result.folder) / "best.safetensors"))
+    snapshot = take_snapshot(toy_cache, streams, "va")
+    test = open_test(snapshot, tmp_path, "test", open_partition(snapshot, "train").stats)
+    windows = make_windows(test.lengths, protocol.tokens, protocol.stride, protocol.hop)
+    for name, pred in predict(model, test, windows, protocol.batch_size).items():
+        saved = np.loadtxt(Path(result.folder) / "predictions" / "test" / f"{name}.csv", delimiter=",", skiprows=1)
+        np.testing.assert_allclose(saved[:, 2:], pred, atol=1e-6)
 
 
 @pytest.fixture
@@ -290,7 +311,8 @@ def test_an_ablation_is_the_same_as_its_runs_and_leaves_a_table(toy_cache, tmp_p
     assert results[1].raw["mean"].mean == pytest.approx(np.mean(results[1].raw["mean"].values))
     assert "voice alone" in markdown(results)
     assert ablation_table(results, "test").row_count == 2
-    assert run_table(alone).row_count == 6
+    assert run_table(alone).row_count == 12
+    assert results[1].intervals["raw"].mean.low < results[1].raw["mean"].mean < results[1].intervals["raw"].mean.high
     labels = {r: toy_cache.labels.read("va", r) for r in toy_cache.labels.partitions("va").members("test")}
     run = Path(results[1].folders[0])
     plot_ablation(tmp_path / "a.png", results, "test")

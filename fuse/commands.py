@@ -1,0 +1,102 @@
+"""Commands of stage two that train tables or look at finished runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cache.commands import CacheDir, Dataset
+from cache.terminal import Json, Quiet, command, show
+
+Run = Annotated[Path, typer.Argument(help="A run's folder; without -seedN: all its seeds.", metavar="RUN")]
+
+
+SetTrain = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. lr=1e-4, options.k=16.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where the same command was killed.")]
+
+fuse_app = typer.Typer()
+
+
+@command(fuse_app, "compare")
+def compare(
+    a: Run,
+    b: Run,
+    partition: Annotated[str, typer.Option(help="validation or test.")] = "test",
+    scored: Annotated[str, typer.Option(help="raw or smoothed.")] = "raw",
+    json_: Json = False,
+) -> None:
+    """Whether run A beats run B: difference of their CCCs, its interval, p, effect, and the seeds it would need.
+
+    Over recordings, paired. From what the runs left when they were scored: no label is opened.
+
+    Example: python cli.py compare var/runs/demo/maven-...-seed0 var/runs/demo/concat-...-seed0
+    """
+    from fuse.compare import compare_runs, comparison_lines
+
+    found = compare_runs(a, b, partition, scored)
+    show(found, json_, *comparison_lines(found))
+
+
+@command(fuse_app, "ablate")
+def ablate(
+    recipe: Annotated[Path, typer.Option(help="TOML with [[rows]], or a shipped name: demo.")],
+    dataset: Dataset = None,
+    cache: CacheDir = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds 0..N-1 of every row.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes, one thread each.")] = None,
+    resume: Resume = False,
+    set_: SetTrain = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """A table: every row of a recipe (head, streams, settings) over several seeds, from one cache.
+
+    Example: python cli.py ablate --recipe demo --dataset demo --seeds 3
+    """
+    from cache.find import find_cache
+    from cache.recipe import merge, parse_sets
+    from fuse.ablate import ablate_recipe, run_ablate
+    from fuse.report import ablation_table
+
+    given = {"cache": find_cache(cache, dataset) if cache or dataset else None, "seeds": seeds, "workers": workers}
+    grid = ablate_recipe(recipe, merge(given, parse_sets(set_ or [])))
+    rows = run_ablate(grid, resume=resume, quiet=quiet)
+    show(rows, json_, ablation_table(rows, grid.partition))
+
+
+@command(fuse_app, "robustness")
+def robustness(
+    runs: Annotated[list[Path], typer.Argument(help="Runs, those of single modalities too: the floor.", metavar="RUN")],
+    dataset: Dataset = None,
+    cache: CacheDir = None,
+    partition: Annotated[str, typer.Option(help="validation, or test, which is counted.")] = "validation",
+    kind: Annotated[list[str] | None, typer.Option(help="drop, zero, noise or shift. Default: all.")] = None,
+    modality: Annotated[list[str] | None, typer.Option(help="visual, audio or text. Default: all of a run.")] = None,
+    pattern: Annotated[str, typer.Option(help="block (32 frames) or iid.")] = "block",
+    seeds: Annotated[int, typer.Option(help="Patterns of each level.")] = 5,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="For curves.csv, areas.csv and curves.png.")] = Path(
+        "var/robustness"
+    ),
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """What runs lose where a modality is missing, noisy or late: the same frames for all, curves and their areas.
+
+    Example: python cli.py robustness var/runs/demo/concat-...-seed0 var/runs/demo/unimodal-...-seed0 --dataset demo
+    """
+    from cache.find import find_cache
+    from cache.recipe import build
+    from cache.store import FeatureCache
+    from fuse.plot_robustness import plot_robustness
+    from fuse.report import area_table
+    from fuse.robustness import Plan, run_robustness, save_robustness
+
+    given = {"kinds": kind, "modalities": modality, "pattern": pattern, "seeds": seeds}
+    plan = build(Plan, {k: v for k, v in given.items() if v is not None}, where="robustness")
+    found = run_robustness(runs, FeatureCache(find_cache(cache, dataset)), partition, plan, device, quiet=quiet)
+    save_robustness(out, found)
+    plot_robustness(out / "curves.png", found)
+    show(found, json_, area_table(found), f"curves in {out}/")

@@ -34,10 +34,10 @@ def keep(encoder, folder, metadata=None):
     ("name", "options", "others", "told"),
     [
         ("spectrogram", {"window_s": 0.3}, {}, "window_s = 0.3, not 1.07"),
-        ("spectrogram", {}, {"placement": "centred"}, "placement = 'causal', not 'centred'"),
+        ("spectrogram", {}, {"placement": "centred"}, 'placement = "causal", not "centred"'),
         ("spectrogram", {"hop_s": 0.1}, {}, "hop_s = 0.1, not 0.04"),
-        ("timm", {"crop_pct": 1.0}, {}, "crop_pct = 1.0, not None"),
-        ("timm", {}, {"crop_pct": 0.8}, "crop_pct = None, not 0.8"),
+        ("timm", {"crop_pct": 1.0}, {}, "crop_pct = 1.0, not null"),
+        ("timm", {}, {"crop_pct": 0.8}, "crop_pct = null, not 0.8"),
     ],
 )
 def test_weights_trained_on_other_inputs_are_refused(name, options, others, told, tmp_path):

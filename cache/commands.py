@@ -6,12 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from cache.errors import UsageError
+from cache.options import CacheDir, Dataset
 from cache.terminal import SOME_FAILED, Json, Quiet, command, show
 
-Dataset = Annotated[str | None, typer.Option(help="Corpus: see [b]list datasets[/b].", metavar="NAME")]
-CacheDir = Annotated[
-    str | None, typer.Option("--cache", metavar="DIR|URL", help="Feature cache. Default: var/cache/DATASET.")
-]
 Dtype = Literal["float32", "float16", "bfloat16"]
 Codec = Literal["none", "zstd", "gzip", "blosc"]
 
@@ -89,7 +86,6 @@ def prune_cache(
     Example: python cli.py cache prune --dataset demo --stats --yes
     """
     from cache.care.prune import Choice, plan_prune, prune, prune_lines
-    from cache.errors import UsageError
     from cache.find import find_cache
 
     root = find_cache(cache, dataset)

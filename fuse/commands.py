@@ -1,22 +1,72 @@
-"""Commands of stage two that train tables or look at finished runs."""
+"""Commands of stage two: one head, a table of them, and what finished runs are worth."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cache.commands import CacheDir, Dataset
+from cache.options import Audio, CacheDir, Dataset, Device, Names, Plugin, Recipe, Resume, SetTrain, Text, Visual, split
 from cache.terminal import Json, Quiet, command, show
 
 Run = Annotated[Path, typer.Argument(help="A run's folder; without -seedN: all its seeds.", metavar="RUN")]
 
-
-SetTrain = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. lr=1e-4, options.k=16.")
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where the same command was killed.")]
-
 fuse_app = typer.Typer()
+
+
+@command(fuse_app, "train-fusion")
+def train_fusion(
+    head: Annotated[str | None, typer.Option(help="Fusion head: see [b]list heads[/b].")] = None,
+    dataset: Dataset = None,
+    cache: CacheDir = None,
+    visual: Visual = None,
+    audio: Audio = None,
+    text: Text = None,
+    seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most so many. Default: 50.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Window length L. Default: the head's own.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Frames between tokens. Default: the head's own.")] = None,
+    temporal: Annotated[
+        Names, typer.Option(metavar="STREAM=MODEL", help="Before the head: tcn, gru, lstm, transformer. Repeatable.")
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="ccc, mse or mse+ccc. Default: the head's own.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Cross-validate over train and validation instead.")] = None,
+    fold_by: Annotated[str | None, typer.Option(help="recording (default) or subject.")] = None,
+    resume: Resume = False,
+    plugin: Plugin = None,
+    device: Device = None,
+    recipe: Recipe = None,
+    set_: SetTrain = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stage two: train one fusion head from the cache; the epoch is chosen on validation, then test is scored once.
+
+    Uses all streams of the cache unless --visual, --audio or --text name some. Head options: --set options.k=16.
+    A model of time per stream or modality: --temporal visual=tcn, causal unless --set temporal_options.causal=false.
+
+    Example: python cli.py train-fusion --head maven --visual swin --audio hubert --seed 1
+    """
+    from cache.find import find_cache
+    from cache.recipe import merge, parse_sets
+    from cache.store import FeatureCache
+    from fuse.crossval import fold_lines, run_folds
+    from fuse.recipe import train_recipe
+    from fuse.report import run_table
+    from fuse.streams import named_streams
+    from fuse.train import run_train
+
+    root = find_cache(cache, dataset)
+    given = {"head": head, "seed": seed, "epochs": epochs, "tokens": tokens, "stride": stride, "loss": loss}
+    given |= {"device": device, "plugins": plugin, "folds": folds, "fold_by": fold_by}
+    given |= {"temporal": parse_sets(temporal or [], "--temporal") or None}
+    given |= named_streams(FeatureCache(root), {"visual": split(visual), "audio": split(audio), "text": split(text)})
+    resolved = train_recipe(root, recipe, merge(given, parse_sets(set_ or [])))
+    if resolved.folds and resolved.fold is None:
+        crossed = run_folds(resolved, resume=resume, quiet=quiet)
+        show(crossed, json_, *fold_lines(crossed))
+        return
+    result = run_train(resolved, resume=resume, quiet=quiet)
+    show(result, json_, run_table(result), f"saved in {result.folder}")
 
 
 @command(fuse_app, "compare")

@@ -14,7 +14,7 @@ from cache.progress import progress
 from fuse.checkpoint import Loop, Scheduler, load_state, saver
 from fuse.closed import solve
 from fuse.data import Corpus
-from fuse.delay import Delay, for_scoring, for_training
+from fuse.delay import Delay, for_scoring
 from fuse.dropout import drop_modalities
 from fuse.evaluate import global_ccc
 from fuse.heads import Head
@@ -48,9 +48,10 @@ def fit(
 ) -> Fitted:
     """Train to the best validation CCC and leave the head with those weights.
 
+    parts: train, with its labels moved where annotation lags, and validation, as it is.
     checkpoint: where the state goes every ``recipe.checkpoint_s`` seconds; with ``resume`` training goes on from it.
     """
-    train = for_training(parts["train"], delay_of(recipe))
+    train = parts["train"]
     windows = make_windows(train.lengths, *sampling(protocol))
     if isinstance(head, ClosedForm):
         return _solved(head, train, windows, parts["validation"], recipe, protocol)

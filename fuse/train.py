@@ -84,10 +84,11 @@ def run_train(recipe: TrainRecipe, *, resume: bool = False, quiet: bool = False)
     parts["validation"] = opened("validation", parts["train"].stats)
     if recipe.permute_labels:
         parts = {p: permuted(corpus, recipe.seed) for p, corpus in parts.items()}
-    parts = {p: placed(corpus, device, recipe.resident) for p, corpus in parts.items()}
     saved = dataclasses.replace(recipe, **dataclasses.asdict(protocol))
     folder.start(saved, streams, recipe.plugins, traits(parts["train"]), mark, keep_checkpoint=resume)
-    head.to(device).start_at(mean_label(for_training(parts["train"], delay_of(recipe))).to(device))
+    parts["train"] = for_training(parts["train"], delay_of(recipe))
+    head.to(device).start_at(mean_label(parts["train"]).to(device))
+    parts = {p: placed(corpus, device, recipe.resident) for p, corpus in parts.items()}
     opening = time.monotonic() - start
     fitted = fit(head, parts, recipe, protocol, folder.checkpoint, resume=resume, quiet=quiet)
     trained = time.monotonic()

@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
+from statistics import median
 
 import av
 import numpy as np
@@ -22,6 +24,8 @@ from extract.media import VideoFile
 from extract.streams import Stream, declare, want
 
 SECONDS, BATCH, SEGMENT = 2, 8, 16
+CLI = Path(__file__).parents[1] / "cli.py"
+MICRO = {"size": "micro", "weights": "random:0"}
 Paired = Callable[[Callable[[], object], Callable[[], object], int], float]
 CHILD = """
 import json, resource, sys
@@ -114,3 +118,27 @@ def memory(folder: Path) -> dict[str, float]:
         made = subprocess.run([sys.executable, "-c", CHILD, str(root)], check=True, capture_output=True, text=True)
         peaks[minutes] = json.loads(made.stdout)
     return {"peak memory of 30 minutes / of 3": peaks[30] / peaks[3]}
+
+
+def no_op(folder: Path) -> dict[str, float]:
+    """Seconds of a whole process of `extract` over 545 recordings x 3 streams that has nothing to do."""
+    root = folder / "wide"
+    root.mkdir()
+    film = write_film(root / "film.mkv", 1, (64, 48), noise=0.0)
+    rows = []
+    for i in range(545):
+        (root / f"{i}.mkv").hardlink_to(film)
+        (root / f"{i}.srt").write_text("1\n00:00:00,100 --> 00:00:00,900\nwell\n")
+        rows.append(f"{i},{i}.mkv,{i}.srt")
+    (root / "manifest.csv").write_text("\n".join(["id,video,transcript", *rows]) + "\n")
+    micro = [f"{name}.{k}={v}" for name in ("swin", "hubert", "roberta") for k, v in MICRO.items()]
+    command = [sys.executable, str(CLI), "extract", "--dataset", "manifest", "--root", str(root), "--quiet"]
+    command += ["--cache", str(folder / "wide-cache"), "--visual", "swin", "--audio", "hubert", "--text", "roberta"]
+    command += [part for setting in micro for part in ("--set", setting)]
+    subprocess.run(command, check=True, capture_output=True)
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - begun)
+    return {"no-op extract of 545 x 3, seconds": median(times)}

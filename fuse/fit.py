@@ -25,6 +25,7 @@ from fuse.recipe import TrainRecipe
 from fuse.windows import Windows, make_windows
 
 log = logging.getLogger("affuse")
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 FACTOR, PATIENCE = 0.1, 5  # of ``plateau``, as in LFAN's and MAVEN's code
 
 
@@ -54,7 +55,7 @@ def fit(
     windows = make_windows(train.lengths, *sampling(protocol))
     if isinstance(head, ClosedForm):
         return _solved(head, train, windows, parts["validation"], recipe, protocol)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay)
+    optimiser = OPTIMISERS[protocol.optimiser](head.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay)
     rng = np.random.default_rng(recipe.seed)
     loop = Loop(head, optimiser, make_scheduler(optimiser, recipe), rng, _copy(head))
     _take_up(loop, checkpoint if resume else None)
@@ -123,7 +124,7 @@ def train_epoch(
             batch = drop_modalities(batch, streams, recipe.modality_dropout, loop.rng)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp):
             pred = loop.head(batch.x, batch.present, batch.real)  # (B, L, 2)
-        loss = LOSSES[protocol.loss](pred, batch.va, batch.labelled, recipe.ccc_scope)
+        loss = LOSSES[protocol.loss](pred, batch.va, batch.labelled, protocol.ccc_scope)
         loop.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(loop.head.parameters(), recipe.clip)

@@ -87,7 +87,17 @@ class LeaderFollower(Head):
         dropout: float = 0.1
         leader: str = ""
 
-    protocol = Protocol(tokens=300, stride=1, hop=200, batch_size=12, lr=1e-4, weight_decay=1e-3, loss="ccc")
+    protocol = Protocol(
+        tokens=300,
+        stride=1,
+        hop=200,
+        batch_size=12,
+        lr=1e-4,
+        weight_decay=1e-3,
+        loss="ccc",
+        ccc_scope="window",
+        optimiser="adam",
+    )
 
     def __init__(self, inputs: HeadInputs, cfg: Config) -> None:
         super().__init__(inputs, cfg)

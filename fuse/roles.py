@@ -31,7 +31,8 @@ def cast(recipe: AblateRecipe) -> AblateRecipe:
     if out and not (recipe.skip_missing and rows):
         raise _lacking(recipe, cache, missing)
     notes = [f"streams: {', '.join(_told(role, plays[role], cache) for role in roles if role not in missing)}"]
-    notes += [f"left out, as the cache lacks {', '.join(missing.values())}: {len(out)} rows"] if out else []
+    absent = "; ".join(_labelled(row, plays) for row in out)
+    notes += [f"left out, as the cache lacks {', '.join(missing.values())}: {absent}"] if out else []
     return replace(recipe, rows=rows, streams={}, notes=(*recipe.notes, *notes))
 
 
@@ -60,12 +61,16 @@ def _cast_row(row: Row, plays: dict[str, str], cache: FeatureCache) -> Row:
                 f"row {row.label!r} has two streams, but {twin} and {role} are both {name!r}",
                 hint=f"name another one: --set streams.{role}=NAME",
             )
+    temporal: dict[str, Any] = {called.get(k, k): v for k, v in row.set.get("temporal", {}).items()}
+    settings = merge({k: v for k, v in row.set.items() if k != "temporal"}, {"temporal": temporal} if temporal else {})
+    return replace(row, label=_labelled(row, called), streams=tuple(plays[r] for r in row.streams), set=settings)
+
+
+def _labelled(row: Row, called: dict[str, str]) -> str:
     label = row.label
     for role, name in called.items():
         label = label.replace(f"{{{role}}}", name)
-    temporal: dict[str, Any] = {called.get(k, k): v for k, v in row.set.get("temporal", {}).items()}
-    settings = merge({k: v for k, v in row.set.items() if k != "temporal"}, {"temporal": temporal} if temporal else {})
-    return replace(row, label=label, streams=tuple(plays[r] for r in row.streams), set=settings)
+    return label
 
 
 def _told(role: str, given: str, cache: FeatureCache) -> str:

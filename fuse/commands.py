@@ -99,7 +99,7 @@ def compare(
 @command(fuse_app, "ablate")
 def ablate(
     recipe: Annotated[
-        Path | None, typer.Option(help="TOML with [[rows]], or shipped: demo, jca-table, maven-table1, maven-table2.")
+        Path | None, typer.Option(help="TOML with rows, or shipped: demo, jca-table, maven-table1, maven-table2.")
     ] = None,
     heads: Annotated[Names, typer.Option(metavar="NAMES", help="A grid in place of the recipe's rows.")] = None,
     dataset: Dataset = None,
@@ -123,8 +123,8 @@ def ablate(
 ) -> None:
     """A table from one cache, over several seeds: the rows of a recipe, or a grid of heads and streams.
 
-    Streams in a published table are roles: --set streams.i3d=swin says who plays one. --set train.epochs=5 is for all
-    rows, --set heads.jca.lr=1e-4 for those of a head.
+    Settings: --set train.epochs=5 of all rows, --set heads.jca.lr=1e-4 of those of a head.
+    Streams of a published table are roles: --set streams.i3d=swin says who plays one.
 
     Example: python cli.py ablate --heads concat,jca,maven --visual swin --audio hubert --subsets --seeds 5
     """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.errors import UsageError
-from fuse.bootstrap import LEVEL
+from fuse.bootstrap import LEVEL, Difference
 from fuse.compare import Comparison, compare_folders
 from fuse.grid import Published
 from fuse.snapshot import Share
@@ -39,7 +39,7 @@ def conclude(
     """The table of these rows. notes: what its recipe has to say of it."""
     found, told = _first_against_second(rows, partition)
     chose = "validation chose the epoch of each run, too" if partition == "validation" else ""
-    lines = [told, chose, f"paper: {paper}" if paper else "", *notes, *map(_note, rows)]
+    lines = [told, chose, f"paper: {paper}; with its own encoders and data" if paper else "", *notes, *map(_note, rows)]
     return Ablation(title, partition, paper, rows, found, [line for line in lines if line])
 
 
@@ -51,7 +51,8 @@ def _note(row: RowResult) -> str:
 
 def _first_against_second(rows: list[RowResult], partition: str) -> tuple[Comparison | None, str]:
     """The two best rows, over the seeds that both have."""
-    best = sorted((r for r in rows if r.rank is not None), key=lambda r: r.rank or 0)[:2]
+    ranked = sorted((r for r in rows if r.rank is not None), key=lambda r: r.rank or 0)
+    best = ranked[:2]
     if len(best) < 2:
         return None, ""
     pair = f"{best[0].label} against {best[1].label}"
@@ -63,12 +64,17 @@ def _first_against_second(rows: list[RowResult], partition: str) -> tuple[Compar
         return None, f"{pair}: not compared, {error.message}"
     if found.differences is None:
         return found, f"{pair}: not compared, one recording tells nothing about others"
-    d, few = found.differences["mean"], 2.0 ** (1 - found.recordings) > 1 - LEVEL
-    verdict = "too few recordings to tell" if few else "beats it" if d.p < 1 - LEVEL else "not told apart"
-    chosen = f"; p is of these two alone, out of {len(rows)} rows" if len(rows) > 2 else ""
+    d, verdict = found.differences["mean"], _verdict(found.differences["mean"], found.recordings)
+    chosen = f"; p is of these two alone, out of {len(ranked)} rows" if len(ranked) > 2 else ""
     interval = f"{LEVEL:.0%} [{d.interval.low:+.3f} {d.interval.high:+.3f}]"
     over = f"over {found.recordings} recordings"
     return found, f"{pair}: raw mean {d.difference:+.3f} {interval}, p {d.p:.3f} {over}: {verdict}{chosen}"
+
+
+def _verdict(d: Difference, recordings: int) -> str:
+    if 2.0 ** (1 - recordings) > 1 - LEVEL:  # p cannot be below this
+        return "too few recordings to tell"
+    return "beats it" if d.p < 1 - LEVEL and d.difference > 0 else "not told apart"
 
 
 def spread(s: Summary) -> str:

@@ -22,7 +22,8 @@ Readings and deviations:
   nobody to attend to: y = Linear(x_leader).
 - one width for all TCNs; the successor (LFAN, 2022) gives audio fewer channels, adds BatchNorm to the TCN, two
   attention heads (``heads = 2``) with an output projection, and tanh. No BatchNorm, projection or tanh here.
-- both dimensions by one model instead of one model each; backbones stay frozen.
+- both dimensions by one model instead of one model each; backbones stay frozen, so that the learning rate is 1e-4
+  and not 1e-5. The loss is 1 - CCC of each window, averaged, as in the code.
 """
 
 from dataclasses import dataclass

@@ -7,13 +7,15 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from cache.records import Labels
 from fuse.ablate import run_ablate
 from fuse.bootstrap import compare
 from fuse.grid import AblateRecipe, Published, Row
-from fuse.moments import read_moments
+from fuse.moments import moments, read_moments, save_moments
 from fuse.report import ablation_table
 from fuse.table_files import latex, markdown, save_tables
 from fuse.tables import conclude
@@ -59,6 +61,20 @@ def test_whether_the_first_beats_the_second_is_the_swap_tests_word(rows, table):
     assert table.first_against_second.differences["mean"] == want
     assert table.notes[0].startswith(f"{best.label} against {second.label}: raw mean {want.difference:+.3f}")
     assert f"p {want.p:.3f} over 2 recordings: too few recordings to tell" in table.notes[0]
+
+
+@pytest.mark.parametrize(("noises", "told"), [((0.1, 2.0), "beats it"), ((1.0, 1.0), "not told apart")])
+def test_with_recordings_enough_the_verdict_is_the_swap_tests(rows, tmp_path, noises, told):
+    rng = np.random.default_rng(0)
+    labels = {f"r{i}": Labels(rng.normal(size=(200, 2)), np.ones(200, bool)) for i in range(8)}
+    made = []
+    for number, noise in enumerate(noises):
+        found = moments({r: v.va + rng.normal(size=(200, 2)) * noise for r, v in labels.items()}, labels)
+        save_moments(tmp_path / str(number) / "statistics" / "test.csv", {"raw": found})
+        made.append(replace(rows[number], label=str(number), rank=number + 1, folders=[str(tmp_path / str(number))]))
+    note = conclude(made, "test").notes[0]
+    assert note.startswith("0 against 1: raw mean ")
+    assert note.endswith(f"over 8 recordings: {told}")
 
 
 def test_rows_on_other_recordings_are_not_compared(rows, tmp_path):

@@ -118,6 +118,7 @@ def demo(
     from fuse.ablate import ablate_recipe, run_ablate
     from fuse.demo import save_demo
     from fuse.report import ablation_table
+    from fuse.tables import conclude
 
     name, cache = Path("demo"), CACHES / "demo"
     write_demo(root / "corpus", quiet=quiet)
@@ -125,8 +126,8 @@ def demo(
     if not json_:
         show(extracted, False, *extract_lines(extracted))
     grid = ablate_recipe(name, {"cache": cache, "seeds": seeds})
-    rows = run_ablate(grid, quiet=quiet)
-    show(rows, json_, ablation_table(rows, grid.partition), *save_demo(root, cache, rows))
+    table = conclude(run_ablate(grid, quiet=quiet), grid.partition)
+    show(table, json_, ablation_table(table), *save_demo(root, cache, table))
     return SOME_FAILED if extracted.failures else 0
 
 

@@ -1,94 +1,43 @@
 """Tables: every row of a grid trained over several seeds from the same cache, and summarised."""
 
 import itertools
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from cache.errors import ConfigError, UsageError
 from cache.find import find_cache
 from cache.progress import progress
 from cache.recipe import build, merge
-from fuse.bootstrap import Intervals, intervals
+from cache.registry import load_plugin
+from cache.store import FeatureCache
+from fuse.grid import AblateRecipe, Grid, Row, grid_rows
 from fuse.many import run_many
-from fuse.moments import Moments, read_moments
-from fuse.recipe import TrainRecipe, read_table
-from fuse.snapshot import Share
-from fuse.train import RunResult, prepare
+from fuse.recipe import TrainRecipe, chosen_recipe, read_table
+from fuse.roles import cast
+from fuse.summary import RowResult, ranked, summarise
+from fuse.train import prepare
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table. ``set`` goes over the table's shared training settings; control: not a contestant.
+def ablate_recipe(recipe: Path | None, given: dict[str, Any], grid: Grid | None = None) -> AblateRecipe:
+    """A table's recipe file (or shipped name) with what was given over it, its roles played by streams of the cache.
 
-    seeds: of this row alone, where a noisy control needs more than the table; 0 is the table's number.
+    A ``grid`` takes the place of the recipe's rows and of what it says of them; its settings stay. Without a recipe
+    they are those shipped for the cache's corpus, if there are any. Raises UsageError without a recipe and a grid.
     """
-
-    label: str
-    head: str
-    streams: tuple[str, ...] = ()
-    set: dict[str, Any] = field(default_factory=dict)
-    control: bool = False
-    seeds: int = 0
-
-
-@dataclass(frozen=True)
-class AblateRecipe:
-    """Rows x seeds 0..seeds-1; workers are processes with one thread each.
-
-    train: settings shared by all rows; heads: settings by head over them; a row's own ``set`` over both.
-    """
-
-    cache: Path | str  # a folder, or a URL
-    rows: tuple[Row, ...]
-    runs: Path = Path("var/runs")
-    train: dict[str, Any] = field(default_factory=dict)
-    heads: dict[str, dict[str, Any]] = field(default_factory=dict)
-    seeds: int = 3
-    workers: int = 1
-    partition: str = "test"
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Mean and standard deviation over seeds (n - 1 in the denominator; 0 for one seed), and each seed's value."""
-
-    mean: float
-    std: float
-    values: list[float]
-
-
-@dataclass(frozen=True)
-class RowResult:
-    """A row's numbers on the partition. raw, smoothed, per_recording: summaries of valence, arousal and mean.
-
-    validation: summary of the raw mean CCC there, for choosing without looking at the partition reported.
-    data: what each seed's numbers rest on, by partition. intervals: over recordings, of the means over seeds, by way
-    of scoring.
-    """
-
-    label: str
-    head: str
-    streams: list[str]
-    control: bool
-    parameters: int
-    seconds: float
-    raw: dict[str, Summary]
-    smoothed: dict[str, Summary]
-    per_recording: dict[str, Summary]
-    validation: Summary
-    data: list[dict[str, Share]]
-    folders: list[str]
-    intervals: dict[str, Intervals | None]
-
-
-def ablate_recipe(recipe: Path, given: dict[str, Any]) -> AblateRecipe:
-    """A table's recipe file (or shipped name) with what was given over it."""
-    data = merge(read_table(recipe), given)
-    return build(AblateRecipe, data if "cache" in data else {**data, "cache": find_cache(None, None)})
+    if grid is None:
+        if recipe is None:
+            raise UsageError(
+                "neither a recipe nor heads are named", hint="give --recipe jca-table, or --heads concat,jca"
+            )
+        data = merge(read_table(recipe), given)
+        return cast(build(AblateRecipe, {**data, "cache": data.get("cache") or find_cache(None, None)}))
+    root = given.get("cache") or find_cache(None, None)
+    table = read_table(chosen_recipe(root, recipe))
+    settings = {k: v for k, v in table.items() if k in ("runs", "train", "heads", "seeds", "workers", "partition")}
+    for plugin in given.get("train", {}).get("plugins", []):
+        load_plugin(Path(plugin))
+    own = {"cache": root, "rows": grid_rows(grid, FeatureCache(root))}
+    return cast(build(AblateRecipe, merge(settings, given, own)))
 
 
 def run_ablate(recipe: AblateRecipe, *, resume: bool = False, quiet: bool = False) -> list[RowResult]:
@@ -107,7 +56,7 @@ def run_ablate(recipe: AblateRecipe, *, resume: bool = False, quiet: bool = Fals
         results = run_many(recipes, recipe.workers, resume=resume, told=step)
     ends = itertools.accumulate(seeds)
     groups = [results[end - n : end] for n, end in zip(seeds, ends, strict=True)]
-    return [_summarise(row, group, recipe.partition) for row, group in zip(recipe.rows, groups, strict=True)]
+    return ranked([summarise(row, group, recipe.partition) for row, group in zip(recipe.rows, groups, strict=True)])
 
 
 def _train_recipe(recipe: AblateRecipe, row: Row, seed: int) -> TrainRecipe:
@@ -128,41 +77,3 @@ def _check_all(recipes: list[TrainRecipe], partition: str) -> None:
         raise UsageError(f"an ablation is scored on validation or test, not on {partition!r}")
     for recipe in (r for r in recipes if r.seed == 0):
         prepare(recipe)
-
-
-def summary(values: Iterable[float]) -> Summary:
-    """Mean and spread of one number over seeds."""
-    listed = [float(v) for v in values]
-    std = float(np.std(listed, ddof=1)) if len(listed) > 1 else 0.0
-    return Summary(float(np.mean(listed)), std, listed)
-
-
-def _summarise(row: Row, runs: list[RunResult], partition: str) -> RowResult:
-    missing = [r.folder for r in runs if partition not in r.evaluations]
-    if missing:
-        raise UsageError(f"{missing[0]} has no numbers for partition {partition!r}: it has no labels")
-    evaluations = [r.evaluations[partition] for r in runs]
-
-    def over_seeds(kind: str) -> dict[str, Summary]:
-        scores = [getattr(e, kind) for e in evaluations]
-        return {d: summary(getattr(s, d) for s in scores) for d in ("valence", "arousal", "mean")}
-
-    return RowResult(
-        label=row.label,
-        head=row.head,
-        streams=runs[0].streams,
-        control=row.control,
-        parameters=runs[0].parameters,
-        seconds=round(sum(r.seconds for r in runs) / len(runs), 1),
-        raw=over_seeds("raw"),
-        smoothed=over_seeds("smoothed"),
-        per_recording=over_seeds("per_recording"),
-        validation=summary(r.evaluations["validation"].raw.mean for r in runs),
-        data=[r.data for r in runs],
-        folders=[r.folder for r in runs],
-        intervals={kind: intervals(_moments(runs, partition, kind)) for kind in ("raw", "smoothed")},
-    )
-
-
-def _moments(runs: list[RunResult], partition: str, kind: str) -> list[Moments]:
-    return [read_moments(Path(r.folder) / "statistics" / f"{partition}.csv", kind) for r in runs]

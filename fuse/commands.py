@@ -98,29 +98,52 @@ def compare(
 
 @command(fuse_app, "ablate")
 def ablate(
-    recipe: Annotated[Path, typer.Option(help="TOML with [[rows]], or a shipped name: demo.")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML with rows, or shipped: demo, jca-table, maven-table1, maven-table2.")
+    ] = None,
+    heads: Annotated[Names, typer.Option(metavar="NAMES", help="A grid in place of the recipe's rows.")] = None,
     dataset: Dataset = None,
     cache: CacheDir = None,
-    seeds: Annotated[int | None, typer.Option(help="Seeds 0..N-1 of every row.")] = None,
+    visual: Visual = None,
+    audio: Audio = None,
+    text: Text = None,
+    subsets: Annotated[bool, typer.Option("--subsets", help="Each head on every choice of the streams.")] = False,
+    seeds: Annotated[int | None, typer.Option(help="Seeds 0..N-1 of every row. Default: 3.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes, one thread each.")] = None,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave out rows whose streams are not there.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For table.csv, .tex and .md. Default: below var/tables.")
+    ] = None,
     resume: Resume = False,
     set_: SetTrain = None,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """A table: every row of a recipe (head, streams, settings) over several seeds, from one cache.
+    """A table from one cache, over several seeds: the rows of a recipe, or a grid of heads and streams.
 
-    Example: python cli.py ablate --recipe demo --dataset demo --seeds 3
+    Settings: --set train.epochs=5 of all rows, --set heads.jca.lr=1e-4 of those of a head.
+    Streams of a published table are roles: --set streams.i3d=swin says who plays one.
+
+    Example: python cli.py ablate --heads concat,jca,maven --visual swin --audio hubert --subsets --seeds 5
     """
     from cache.find import find_cache
     from cache.recipe import merge, parse_sets
     from fuse.ablate import ablate_recipe, run_ablate
+    from fuse.grid import make_grid
     from fuse.report import ablation_table
+    from fuse.table_files import save_tables, tables_folder
+    from fuse.tables import conclude
 
     given = {"cache": find_cache(cache, dataset) if cache or dataset else None, "seeds": seeds, "workers": workers}
-    grid = ablate_recipe(recipe, merge(given, parse_sets(set_ or [])))
-    rows = run_ablate(grid, resume=resume, quiet=quiet)
-    show(rows, json_, ablation_table(rows, grid.partition))
+    given |= {"skip_missing": skip_missing or None}
+    grid = make_grid(split(heads), {"visual": split(visual), "audio": split(audio), "text": split(text)}, subsets)
+    table = ablate_recipe(recipe, merge(given, parse_sets(set_ or [])), grid)
+    rows = run_ablate(table, resume=resume, quiet=quiet)
+    made = conclude(rows, table.partition, title=table.title, paper=table.paper, notes=table.notes)
+    folder = out or tables_folder(table.cache, recipe if grid is None else None)
+    show(made, json_, ablation_table(made), save_tables(folder, made))
 
 
 @command(fuse_app, "robustness")

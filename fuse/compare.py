@@ -40,7 +40,12 @@ def compare_runs(a: Path, b: Path, partition: str = "test", scored: str = "raw")
         raise UsageError(
             f"{scored!r} on {partition!r} is not compared", hint=f"one of {SCORED}, on one of {PARTITIONS}"
         )
-    folders = [seeds_of(a), seeds_of(b)]
+    return compare_folders(seeds_of(a), seeds_of(b), partition, scored)
+
+
+def compare_folders(a: list[Path], b: list[Path], partition: str, scored: str = "raw") -> Comparison:
+    """As ``compare_runs``, of run folders, a seed each."""
+    folders = [a, b]
     found = [[read_moments(f / "statistics" / f"{partition}.csv", scored) for f in runs] for runs in folders]
     check_pairs(*found)
     each = [[_mean(run) for run in runs] for runs in found]

@@ -1,29 +1,28 @@
 """What the demo leaves behind: the table as JSON and Markdown, and pictures of its best row on validation."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from cache.recipe import to_json
 from cache.records import Labels
 from cache.store import FeatureCache
-from fuse.ablate import RowResult
 from fuse.locked import open_test_labels
 from fuse.metrics import ccc_va
 from fuse.plots import plot_ablation, plot_circumplex, plot_traces, read_predictions
-from fuse.report import markdown
 from fuse.snapshot import take_snapshot
+from fuse.table_files import markdown
+from fuse.tables import Ablation
 
 PARTITION, PROTOCOL = "test", "va"
 
 
-def save_demo(root: Path, cache_root: Path, rows: Sequence[RowResult]) -> list[str]:
+def save_demo(root: Path, cache_root: Path, table: Ablation) -> list[str]:
     """Write ``results.json``, ``results.md`` and ``plots/*.png`` below root; returns lines that say where."""
-    (root / "results.json").write_text(to_json({"partition": PARTITION, "rows": rows}))
-    (root / "results.md").write_text(markdown(rows))
+    (root / "results.json").write_text(to_json(table))
+    (root / "results.md").write_text(markdown(table))
     plots = root / "plots"
     plots.mkdir(parents=True, exist_ok=True)
-    plot_ablation(plots / "ablation.png", rows, PARTITION)
-    best = max((r for r in rows if not r.control), key=lambda r: r.validation.mean)  # test chooses nothing
+    plot_ablation(plots / "ablation.png", table.rows, PARTITION)
+    best = max((r for r in table.rows if not r.control), key=lambda r: r.validation.mean)  # test chooses nothing
     run = Path(best.folders[0])
     labels = open_test_labels(take_snapshot(FeatureCache(cache_root), (), PROTOCOL), run, "pictures of the demo")
     plot_circumplex(plots / "circumplex.png", run, PARTITION, labels)

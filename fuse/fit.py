@@ -31,6 +31,7 @@ from fuse.recipe import TrainRecipe
 from fuse.windows import Windows, make_windows
 
 log = logging.getLogger("affuse")
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 FACTOR, PATIENCE = 0.1, 5  # of ``plateau``, as in LFAN's and MAVEN's code
 
 
@@ -86,7 +87,9 @@ class _Member:
 
     def __init__(self, training: Training, resume: bool) -> None:
         recipe, protocol, head = training.recipe, training.protocol, training.head
-        optimiser = torch.optim.AdamW(head.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay)
+        optimiser = OPTIMISERS[protocol.optimiser](
+            head.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay
+        )
         rng = np.random.default_rng(recipe.seed)
         self.training = training
         self.loop = Loop(head, optimiser, make_scheduler(optimiser, recipe), rng, training.draws, _copy(head))
@@ -110,7 +113,8 @@ class _Member:
             batch = drop_modalities(batch, loop.head.inputs.streams, recipe.modality_dropout, loop.rng)
         with loop.draws.going_on(), torch.autocast(batch.real.device.type, torch.bfloat16, enabled=recipe.amp):
             pred = loop.head(batch.x, batch.present, batch.real)  # (B, L, 2)
-        loss = LOSSES[self.training.protocol.loss](pred, batch.va, batch.labelled, recipe.ccc_scope)
+        protocol = self.training.protocol
+        loss = LOSSES[protocol.loss](pred, batch.va, batch.labelled, protocol.ccc_scope)
         loop.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(loop.head.parameters(), recipe.clip)

@@ -16,14 +16,16 @@ from cache.registry import load_plugin, suggest
 from cache.store import FeatureCache
 from fuse.batch import HeadInputs
 from fuse.folds import FoldBy
+from fuse.grid import AblateRecipe
 from fuse.heads import HEADS, Head
 from fuse.heads._base import Protocol
+from fuse.losses import Scope
 from fuse.snapshot import Snapshot
 from fuse.temporal import TemporalModel, TemporalOptions, fronted
 
 log = logging.getLogger("affuse")
 SHIPPED = Path(__file__).parent / "recipes"
-TABLE_KEYS = ["cache", "rows", "runs", "train", "heads", "seeds", "workers", "partition"]
+TABLE_KEYS = [f.name for f in dataclasses.fields(AblateRecipe)]
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class TrainRecipe:
     lr: float | None = None
     weight_decay: float | None = None
     loss: Literal["ccc", "mse", "mse+ccc"] | None = None
-    ccc_scope: Literal["batch", "window"] = "batch"
+    ccc_scope: Scope | None = None
+    optimiser: Literal["adam", "adamw"] | None = None
     epochs: int = 50
     patience: int = 10
     clip: float = 1.0
@@ -103,21 +106,24 @@ def train_recipe(cache_root: Path | str, recipe: Path | None, given: dict[str, A
     Without a recipe the one shipped for the cache's corpus is taken, if there is one, and said so;
     ``--recipe none`` keeps the head's published protocol. Raises UsageError where no head is named.
     """
-    dataset = FeatureCache(cache_root).dataset
-    own = recipe is None and (SHIPPED / f"{dataset}.toml").is_file()
-    chosen = Path(dataset) if own else None if recipe == Path("none") else recipe
     for plugin in given.get("plugins") or []:
         load_plugin(plugin)
-    data = read_table(chosen)
+    data = read_table(chosen_recipe(cache_root, recipe))
     head = given.get("head") or data.get("train", {}).get("head")
     if not head:
         raise UsageError("no head is named", hint="give --head NAME; python cli.py list heads")
     HEADS.get(head)
     settings = [data.get("train", {}), data.get("heads", {}).get(head, {})]
-    made = build(TrainRecipe, merge(*settings, given, {"cache": cache_root}))
-    if own:
+    return build(TrainRecipe, merge(*settings, given, {"cache": cache_root}))
+
+
+def chosen_recipe(cache_root: Path | str, recipe: Path | None) -> Path | None:
+    """The recipe, or where none is given the one shipped for the cache's corpus, which is said; None for ``none``."""
+    dataset = FeatureCache(cache_root).dataset
+    if recipe is None and (SHIPPED / f"{dataset}.toml").is_file():
         log.info("settings of the shipped recipe %r; --recipe none is the head's published protocol", dataset)
-    return made
+        return Path(dataset)
+    return None if recipe == Path("none") else recipe
 
 
 def protocol_of(recipe: TrainRecipe) -> Protocol:

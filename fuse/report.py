@@ -1,50 +1,63 @@
-"""Tables for a terminal of 80 columns, and the same as Markdown."""
-
-from collections.abc import Sequence
+"""Tables for a terminal of 80 columns."""
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
-from fuse.ablate import RowResult, Summary
 from fuse.bootstrap import LEVEL, Interval
 from fuse.elsewhere import Elsewhere
 from fuse.evaluate import Evaluation
+from fuse.grid import Published
 from fuse.robustness import Robustness
-from fuse.snapshot import Share
+from fuse.summary import RowResult
+from fuse.tables import Ablation, data_lines, spread, thousands
 from fuse.train import RunResult
 
 
-def _spread(s: Summary) -> str:
-    return f"{s.mean:.3f}" + (f" ±{s.std:.3f}".replace("0.", ".") if len(s.values) > 1 else "")
+def ablation_table(made: Ablation) -> Table:
+    """Rank, raw CCC of valence, arousal and their mean with its interval, the mean after smoothing, and size.
 
-
-def ablation_table(rows: Sequence[RowResult], partition: str) -> Table:
-    """Raw CCC of valence, arousal and their mean with its interval, the mean after smoothing, and size.
-
-    The best mean is bold: whether it beats the next is for ``compare`` to say.
+    Where a paper has numbers of its own, its valence and arousal (or its mean alone) stand in place of the size. The
+    best mean is bold: whether it beats the next is told below.
     """
-    seeds = len(rows[0].folders)
-    title = f"CCC on {partition}, mean{' ± std' if seeds > 1 else ''} over {seeds} seed{'s' if seeds > 1 else ''}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("", no_wrap=True)
-    for name in ("valence", "arousal", "mean", f"{LEVEL:.0%}", "smooth", "params"):
+    table = Table(title=_title(made), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    papers = any(r.paper for r in made.rows)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for name in ("V", "A", "mean", f"{LEVEL:.0%}", "smooth", "paper V A" if papers else "params"):
         table.add_column(name, justify="right", no_wrap=True)
-    data = [d for row in rows for d in row.data]
-    if len(dict.fromkeys(map(data_lines, ([d] for d in data)))) > 1 or not all(s.whole for s in data[0].values()):
-        table.caption, table.caption_justify = data_lines(data), "left"
-    best = max((r.raw["mean"].mean for r in rows if not r.control), default=0.0)
-    for row in rows:
+    for row in made.rows:
         table.add_row(
+            str(row.rank or ""),
             row.label,
             f"{row.raw['valence'].mean:.3f}",
             f"{row.raw['arousal'].mean:.3f}",
-            _spread(row.raw["mean"]),
+            spread(row.raw["mean"]),
             _raw_range(row),
             f"{row.smoothed['mean'].mean:.3f}",
-            _thousands(row.parameters),
-            style="bold" if row.raw["mean"].mean == best else "dim" if row.control else "",
+            Text(_of_paper(row.paper), "not bold") if papers else thousands(row.parameters),
+            style="bold" if row.rank == 1 else "dim" if row.control else "",
         )
+    data = [d for row in made.rows for d in row.data]
+    partial = len(set(map(data_lines, ([d] for d in data)))) > 1 or not all(s.whole for s in data[0].values())
+    told = [*made.notes, *(data_lines(data).splitlines() if partial else [])]
+    table.caption, table.caption_justify = "\n".join(f"- {line}" for line in told) or None, "left"
     return table
+
+
+def _title(made: Ablation) -> str:
+    return f"{made.title}\n{made.numbers}" if made.title else made.numbers
+
+
+def _of_paper(paper: Published | None) -> str:
+    """``.531 .468``, or the mean where that is all there is; in brackets where it is another model's."""
+    if paper is None:
+        return ""
+    both = [v for v in (paper.valence, paper.arousal) if v is not None]
+    told = " ".join(f"{v:.3f}".replace("0.", ".") for v in both)
+    if not both and paper.mean is not None:
+        told = f"mean {paper.mean:.3f}".replace("0.", ".")
+    return f"({told})" if paper.of else told
 
 
 def run_table(result: RunResult) -> Table:
@@ -104,34 +117,3 @@ def area_table(found: Robustness) -> Table:
         table.add_row(letters[a.run], a.modality, kind, f"{a.clean:.3f}", f"{a.area:.3f}", floor)
     table.caption, table.caption_justify = "\n".join(f"{v}: {k}" for k, v in letters.items()), "left"
     return table
-
-
-def data_lines(data: Sequence[dict[str, Share]]) -> str:
-    """What the numbers of some runs rest on, a line a partition; where runs rest on different data, that is said."""
-    lines = []
-    for partition in data[0]:
-        shares = list(dict.fromkeys(d[partition] for d in data))
-        frames = f"{shares[0].frames:,} labelled frames" if len(shares) == 1 else "NOT THE SAME FOR ALL ROWS"
-        lines.append(f"{partition}: {'; '.join(map(str, shares))}, {frames}")
-    return "\n".join(lines)
-
-
-def markdown(rows: Sequence[RowResult]) -> str:
-    """The ablation as a Markdown table."""
-    head = ["", "valence", "arousal", "mean", f"{LEVEL:.0%} interval", "smoothed", "parameters", "s/run"]
-    lines = [f"| {' | '.join(head)} |".replace("|  |", "| |"), "|---" * len(head) + "|"]
-    for r in rows:
-        cells = [f"{r.raw[d].mean:.3f}" for d in ("valence", "arousal")]
-        cells += [
-            _spread(r.raw["mean"]),
-            _raw_range(r),
-            f"{r.smoothed['mean'].mean:.3f}",
-            _thousands(r.parameters),
-            f"{r.seconds:.1f}",
-        ]
-        lines.append(f"| {r.label} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _thousands(n: int) -> str:
-    return f"{n / 1e6:.1f}M" if n >= 1e6 else f"{n / 1e3:.1f}k" if n >= 1000 else str(n)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cache.errors import UsageError
 from fuse.batch import Batch, HeadInputs
 from fuse.heads._regressor import OutputSpace, Regressor
+from fuse.losses import Scope
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Protocol:
     """How a head's paper samples and trains, used where the recipe is silent.
 
     tokens: L of a window. stride: frames from one token to the next; above 1, windows exist at every phase.
-    hop: tokens from the start of one window to the next, along one phase.
+    hop: tokens from the start of one window to the next, along one phase. ccc_scope: of the loss, see ``fuse.losses``.
+    optimiser: ``adam`` has its weight decay in the gradient, ``adamw`` beside it.
     """
 
     tokens: int = 300
@@ -32,6 +34,8 @@ class Protocol:
     lr: float = 1e-4
     weight_decay: float = 1e-3
     loss: str = "ccc"
+    ccc_scope: Scope = "batch"
+    optimiser: str = "adamw"
 
 
 class Head(nn.Module):
@@ -50,6 +54,7 @@ class Head(nn.Module):
 
     protocol: ClassVar[Protocol] = Protocol()
     fixed_length: ClassVar[bool] = False  # True where parameters depend on L, so that other lengths are refused
+    single_stream: ClassVar[bool] = False  # True where more than one stream is refused
 
     def __init__(self, inputs: HeadInputs, cfg: Any) -> None:
         super().__init__()

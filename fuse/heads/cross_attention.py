@@ -66,7 +66,9 @@ class CrossAttention(Head):
         hidden: int = 512
         dropout: float = 0.5
 
-    protocol = Protocol(tokens=8, stride=16, hop=8, batch_size=16, lr=1e-4, weight_decay=0.0, loss="ccc")
+    protocol = Protocol(
+        tokens=8, stride=16, hop=8, batch_size=16, lr=1e-4, weight_decay=0.0, loss="ccc", optimiser="adam"
+    )
 
     def __init__(self, inputs: HeadInputs, cfg: Config) -> None:
         super().__init__(inputs, cfg)

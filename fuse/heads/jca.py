@@ -55,7 +55,9 @@ class JCA(Head):
         dca: bool = False
         gate_temperature: float = 0.1
 
-    protocol = Protocol(tokens=16, stride=32, hop=16, batch_size=64, lr=1e-3, weight_decay=0.0, loss="ccc")
+    protocol = Protocol(
+        tokens=16, stride=32, hop=16, batch_size=64, lr=1e-3, weight_decay=0.0, loss="ccc", optimiser="adam"
+    )
     fixed_length = True
 
     def __init__(self, inputs: HeadInputs, cfg: Config) -> None:

@@ -22,7 +22,8 @@ Readings and deviations:
   nobody to attend to: y = Linear(x_leader).
 - one width for all TCNs; the successor (LFAN, 2022) gives audio fewer channels, adds BatchNorm to the TCN, two
   attention heads (``heads = 2``) with an output projection, and tanh. No BatchNorm, projection or tanh here.
-- both dimensions by one model instead of one model each; backbones stay frozen.
+- both dimensions by one model instead of one model each; backbones stay frozen, so that the learning rate is 1e-4
+  and not 1e-5. The loss is 1 - CCC of each window, averaged, as in the code.
 """
 
 from dataclasses import dataclass
@@ -87,7 +88,17 @@ class LeaderFollower(Head):
         dropout: float = 0.1
         leader: str = ""
 
-    protocol = Protocol(tokens=300, stride=1, hop=200, batch_size=12, lr=1e-4, weight_decay=1e-3, loss="ccc")
+    protocol = Protocol(
+        tokens=300,
+        stride=1,
+        hop=200,
+        batch_size=12,
+        lr=1e-4,
+        weight_decay=1e-3,
+        loss="ccc",
+        ccc_scope="window",
+        optimiser="adam",
+    )
 
     def __init__(self, inputs: HeadInputs, cfg: Config) -> None:
         super().__init__(inputs, cfg)

@@ -28,6 +28,7 @@ class Unimodal(Head):
         dropout: float = 0.3
 
     protocol = Protocol(tokens=300, stride=1, hop=200, batch_size=16, lr=1e-4, weight_decay=1e-3, loss="ccc")
+    single_stream = True
 
     def __init__(self, inputs: HeadInputs, cfg: Config) -> None:
         super().__init__(inputs, cfg)

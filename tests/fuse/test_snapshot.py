@@ -12,6 +12,7 @@ from cache.records import Aligned, Labels, Partitions, Timeline
 from fuse.ablate import AblateRecipe, Row, run_ablate
 from fuse.recipe import train_recipe
 from fuse.report import ablation_table, run_table
+from fuse.tables import conclude
 from fuse.train import run_train
 from tests.conftest import write_cache
 
@@ -83,11 +84,11 @@ def test_a_table_whose_rows_rest_on_different_data_says_so(growing, tmp_path, mo
     rows = (Row("all", "concat"), Row("face", "unimodal", streams=("face",)))
     settings = {"epochs": 1, "device": "cpu", "skip_incomplete": True}
     results = run_ablate(AblateRecipe(growing.root, rows, tmp_path / "runs", settings, seeds=1), quiet=True)
-    caption = ablation_table(results, "test").caption
+    caption = ablation_table(conclude(results, "test")).caption
     assert "train: 4 of 5 recordings (1 without some stream); 5 of 5 recordings, NOT THE SAME FOR ALL ROWS" in caption
     whole = write_cache(tmp_path / "whole")
     results = run_ablate(AblateRecipe(whole.root, rows, tmp_path / "runs2", settings, seeds=1), quiet=True)
-    assert ablation_table(results, "test").caption is None
+    assert "train: " not in ablation_table(conclude(results, "test")).caption
 
 
 def test_test_labels_that_were_changed_during_a_run_are_not_scored(growing, tmp_path, monkeypatch, caplog):

@@ -24,9 +24,11 @@ from fuse.metrics import ccc_va
 from fuse.plots import plot_ablation, plot_circumplex, plot_traces, read_predictions
 from fuse.predict import predict
 from fuse.recipe import TrainRecipe, protocol_of, train_recipe
-from fuse.report import ablation_table, markdown, run_table
+from fuse.report import ablation_table, run_table
 from fuse.snapshot import take_snapshot
 from fuse.streams import choose_streams, named_streams
+from fuse.table_files import markdown
+from fuse.tables import conclude
 from fuse.temporal import TemporalOptions
 from fuse.train import prepare, run_train
 from fuse.windows import make_windows
@@ -310,8 +312,9 @@ def test_an_ablation_is_the_same_as_its_runs_and_leaves_a_table(toy_cache, tmp_p
     alone = run_train(recipe(toy_cache, tmp_path / "again", epochs=2, seed=1), quiet=True)
     assert results[1].raw["mean"].values[1] == alone.evaluations["test"].raw.mean
     assert results[1].raw["mean"].mean == pytest.approx(np.mean(results[1].raw["mean"].values))
-    assert "voice alone" in markdown(results)
-    assert ablation_table(results, "test").row_count == 2
+    table = conclude(results, "test")
+    assert "voice alone" in markdown(table)
+    assert ablation_table(table).row_count == 2
     assert run_table(alone).row_count == 12
     assert results[1].intervals["raw"].mean.low < results[1].raw["mean"].mean < results[1].intervals["raw"].mean.high
     labels = {r: toy_cache.labels.read("va", r) for r in toy_cache.labels.partitions("va").members("test")}

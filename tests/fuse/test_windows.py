@@ -1,12 +1,20 @@
 """Every frame is in a window, comes back once, and belongs to one phase."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fuse.fit
 from cache.errors import UsageError
+from fuse.feed import batches
+from fuse.fit import sampling
+from fuse.plots import read_predictions
 from fuse.postprocess import smooth
+from fuse.recipe import TrainRecipe, protocol_of
+from fuse.train import run_train
 from fuse.windows import Stitcher, make_windows
 
 
@@ -44,6 +52,43 @@ def test_the_32_phases_of_jca_hold_each_frame_exactly_once(length):
     if length <= 512:
         frames = windows.frame[windows.frame >= 0]
         assert sorted(frames.tolist()) == list(range(length))
+
+
+def test_jca_trains_on_all_32_phases_and_predicts_each_frame_once(toy_cache, tmp_path, monkeypatch):
+    """Through a run with the published sampling: what the steps of an epoch saw, and what was written of each frame."""
+    seen = []
+
+    def watched(corpus, windows, order, *rest):
+        seen.extend((int(windows.recording[i]), windows.frame[i]) for i in order)
+        return batches(corpus, windows, order, *rest)
+
+    monkeypatch.setattr(fuse.fit, "batches", watched)
+    recipe = TrainRecipe("jca", toy_cache.root, tmp_path, epochs=1)
+    assert sampling(protocol_of(recipe)) == (16, 32, 16)
+    result = run_train(recipe, quiet=True)
+    members = toy_cache.labels.partitions("va").members("train")
+    for index, name in enumerate(members):
+        rows = [frame[frame >= 0] for recording, frame in seen if recording == index]
+        assert sorted({int(f) % 32 for row in rows for f in row}) == list(range(32))
+        assert all(len({int(f) % 32 for f in row}) == 1 for row in rows)
+        assert sorted(np.concatenate(rows).tolist()) == list(range(len(toy_cache.timelines.read(name).pts)))
+    for name in toy_cache.labels.partitions("va").members("test"):
+        times, pred = read_predictions(Path(result.folder), "test", name)
+        np.testing.assert_allclose(times, toy_cache.timelines.read(name).pts, atol=1e-6)
+        assert np.isfinite(pred).all()
+
+
+def test_frames_that_two_windows_of_a_phase_hold_are_averaged_into_one():
+    lengths = [700]  # 21 or 22 tokens a phase: two windows of 16 overlap
+    windows = make_windows(lengths, 16, 32, 16)
+    held = np.bincount(windows.frame[windows.frame >= 0], minlength=700)
+    assert set(held.tolist()) == {1, 2}
+    stitcher = Stitcher(lengths)
+    value = np.arange(len(windows), dtype=float)[:, None, None] + np.zeros((1, 16, 2))
+    stitcher.add(windows.recording, windows.frame, value)
+    (got,) = stitcher.result()
+    want = [np.mean([i for i, row in enumerate(windows.frame) if f in row]) for f in range(700)]
+    np.testing.assert_allclose(got[:, 0], want)
 
 
 def test_windows_that_would_skip_frames_are_refused():

@@ -1,7 +1,7 @@
 """Commands of stage two: one head, a table of them, and what finished runs are worth."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,6 +31,9 @@ def train_fusion(
     loss: Annotated[str | None, typer.Option(help="ccc, mse or mse+ccc. Default: the head's own.")] = None,
     folds: Annotated[int | None, typer.Option(help="Cross-validate over train and validation instead.")] = None,
     fold_by: Annotated[str | None, typer.Option(help="recording (default) or subject.")] = None,
+    tracker: Annotated[
+        str | None, typer.Option(help="tensorboard, mlflow or wandb, offline; log.jsonl is always there.")
+    ] = None,
     resume: Resume = False,
     plugin: Plugin = None,
     device: Device = None,
@@ -56,8 +59,15 @@ def train_fusion(
     from fuse.train import run_train
 
     root = find_cache(cache, dataset)
-    given = {"head": head, "seed": seed, "epochs": epochs, "tokens": tokens, "stride": stride, "loss": loss}
-    given |= {"device": device, "plugins": plugin, "folds": folds, "fold_by": fold_by}
+    given: dict[str, Any] = {
+        "head": head,
+        "seed": seed,
+        "epochs": epochs,
+        "tokens": tokens,
+        "stride": stride,
+        "loss": loss,
+    }
+    given |= {"device": device, "plugins": plugin, "folds": folds, "fold_by": fold_by, "tracker": tracker}
     given |= {"temporal": parse_sets(temporal or [], "--temporal") or None}
     given |= named_streams(FeatureCache(root), {"visual": split(visual), "audio": split(audio), "text": split(text)})
     resolved = train_recipe(root, recipe, merge(given, parse_sets(set_ or [])))

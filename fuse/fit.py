@@ -41,6 +41,7 @@ def fit(
     parts: dict[str, Corpus],
     recipe: TrainRecipe,
     protocol: Protocol,
+    told: Callable[[dict[str, float]], None],
     checkpoint: Path | None = None,
     *,
     resume: bool = False,
@@ -49,12 +50,15 @@ def fit(
     """Train to the best validation CCC and leave the head with those weights.
 
     parts: train, with its labels moved where annotation lags, and validation, as it is.
+    told: gets the row of every epoch as it ends, on a resumption those of before again, first.
     checkpoint: where the state goes every ``recipe.checkpoint_s`` seconds; with ``resume`` training goes on from it.
     """
     train = parts["train"]
     windows = make_windows(train.lengths, *sampling(protocol))
     if isinstance(head, ClosedForm):
-        return _solved(head, train, windows, parts["validation"], recipe, protocol)
+        solved = _solved(head, train, windows, parts["validation"], recipe, protocol)
+        told(solved.history[0])
+        return solved
     optimiser = torch.optim.AdamW(head.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay)
     rng = np.random.default_rng(recipe.seed)
     loop = Loop(head, optimiser, make_scheduler(optimiser, recipe), rng, _copy(head))
@@ -67,11 +71,13 @@ def fit(
         save(loop)
 
     with progress(f"{recipe.head} seed {recipe.seed}", recipe.epochs, quiet=quiet) as step:
-        for _ in loop.history:
+        for row in loop.history:
+            told(row)
             step()
         while not _over(loop, recipe):
             loss = train_epoch(loop, train, windows, recipe, protocol, keep)
             _end_epoch(loop, loss, parts["validation"], recipe, protocol)
+            told(loop.history[-1])
             step()
             keep(loop)
     head.load_state_dict(loop.weights)

@@ -27,6 +27,7 @@ from fuse.resident import placed
 from fuse.runs import RunFolder
 from fuse.snapshot import Share, Snapshot, digest, take_snapshot
 from fuse.streams import choose_streams
+from fuse.trackers import logged, need
 from fuse.traits import traits
 
 log = logging.getLogger("affuse")
@@ -56,6 +57,7 @@ def prepare(recipe: TrainRecipe) -> tuple[Protocol, FeatureCache, tuple[StreamSp
         load_plugin(plugin)
     protocol = protocol_of(recipe)
     check(recipe, protocol)
+    need(recipe.tracker)
     cache = FeatureCache(recipe.cache)
     streams = choose_streams(cache, recipe.streams, recipe.without)
     torch.manual_seed(recipe.seed)
@@ -79,22 +81,20 @@ def run_train(recipe: TrainRecipe, *, resume: bool = False, quiet: bool = False)
         if done := folder.metrics():
             log.info("complete: %s", folder.path)
             return build(RunResult, done)
-    opened = functools.partial(open_partition, snapshot, skip_incomplete=recipe.skip_incomplete)
-    parts = {"train": opened("train")}
-    parts["validation"] = opened("validation", parts["train"].stats)
-    if recipe.permute_labels:
-        parts = {p: permuted(corpus, recipe.seed) for p, corpus in parts.items()}
+    parts = _open(snapshot, recipe)
     saved = dataclasses.replace(recipe, **dataclasses.asdict(protocol))
     folder.start(saved, streams, recipe.plugins, traits(parts["train"]), mark, keep_checkpoint=resume)
     parts["train"] = for_training(parts["train"], delay_of(recipe))
     head.to(device).start_at(mean_label(parts["train"]).to(device))
     parts = {p: placed(corpus, device, recipe.resident) for p, corpus in parts.items()}
     opening = time.monotonic() - start
-    fitted = fit(head, parts, recipe, protocol, folder.checkpoint, resume=resume, quiet=quiet)
-    trained = time.monotonic()
-    folder.save_history(fitted.history)
-    folder.save_weights(head.state_dict(), parts["train"].stats)
-    evaluations, data = _score_all(head, parts, snapshot, recipe, protocol, folder)
+    with logged(saved, folder.path, recipe.tracker, resume=resume) as numbers:
+        fitted = fit(head, parts, recipe, protocol, numbers.epoch, folder.checkpoint, resume=resume, quiet=quiet)
+        trained = time.monotonic()
+        folder.save_history(fitted.history)
+        folder.save_weights(head.state_dict(), parts["train"].stats)
+        evaluations, data = _score_all(head, parts, snapshot, recipe, protocol, folder)
+        numbers.final(evaluations)
     result = RunResult(
         head=recipe.head,
         streams=[s.name for s in streams],
@@ -117,6 +117,14 @@ def _snapshot(cache: FeatureCache, streams: tuple[StreamSpec, ...], recipe: Trai
         return snapshot
     split = folded(snapshot.split, recipe.folds, recipe.fold, recipe.fold_by)
     return dataclasses.replace(snapshot, split=split)
+
+
+def _open(snapshot: Snapshot, recipe: TrainRecipe) -> dict[str, Corpus]:
+    """What training may see, normalised as the training partition says; with permuted labels where these are asked."""
+    opened = functools.partial(open_partition, snapshot, skip_incomplete=recipe.skip_incomplete)
+    parts = {"train": opened("train")}
+    parts["validation"] = opened("validation", parts["train"].stats)
+    return {p: permuted(corpus, recipe.seed) for p, corpus in parts.items()} if recipe.permute_labels else parts
 
 
 def _score_all(

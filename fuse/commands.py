@@ -99,6 +99,31 @@ def compare(
     show(found, json_, *comparison_lines(found))
 
 
+@command(fuse_app, "ensemble")
+def ensemble(
+    runs: Annotated[list[Path], typer.Argument(help="Runs; without -seedN all seeds.", metavar="RUN")],
+    dataset: Dataset = None,
+    cache: CacheDir = None,
+    partition: Annotated[str, typer.Option(help="validation, or test, which is counted.")] = "validation",
+    centre: Annotated[bool, typer.Option("--centre", help="CCC-centring, fitted on each run's validation.")] = False,
+    json_: Json = False,
+) -> None:
+    """Score the mean of what several runs predicted: seeds, heads or streams; what is left can be compared.
+
+    The folder of a cross-validation stands for its folds: each recording is predicted by the run that held it out
+    (--partition test). On another corpus, first [b]evaluate[/b] each run there.
+
+    Example: python cli.py ensemble var/runs/demo/maven-... var/runs/demo/concat-... --partition test
+    """
+    from cache.find import find_cache
+    from cache.store import FeatureCache
+    from fuse.ensemble import ensemble_lines, run_ensemble
+
+    store = FeatureCache(find_cache(cache, dataset)) if cache or dataset else None
+    found = run_ensemble(runs, store, partition, centre=centre)
+    show(found, json_, *ensemble_lines(found))
+
+
 @command(fuse_app, "ablate")
 def ablate(
     recipe: Annotated[Path, typer.Option(help="TOML with [[rows]], or a shipped name: demo.")],

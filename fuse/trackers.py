@@ -173,14 +173,19 @@ def mlflow(about: Told) -> Iterator[Send]:
         client.log_batch(run, params=[Param(k, v) for k, v in named.items()])
     client.update_run(run, status="RUNNING")
     known = {m.step for m in client.get_metric_history(run, "validation/mean")}
+    ended = False
 
     def send(numbers: Numbers, epoch: int | None) -> None:
+        nonlocal ended
+        ended = epoch is None
         now, step = int(time.time() * 1000), epoch or 0
         if epoch not in known:
             client.log_batch(run, metrics=[Metric(name, value, now, step) for name, value in numbers.items()])
 
-    with _ended(lambda whole: client.set_terminated(run, "FINISHED" if whole else "FAILED")):
+    try:
         yield send
+    finally:
+        client.set_terminated(run, "FINISHED" if ended else "FAILED")
 
 
 @contextlib.contextmanager
@@ -206,28 +211,22 @@ def wandb(about: Told) -> Iterator[Send]:
         dir=str(about.folder),
         mode="offline" if offline else None,
         config=about.params,
-        settings=library.Settings(silent=True, console="off"),
+        settings=library.Settings(silent=True, console="off", reinit="create_new"),
     )
+    ended = False
 
     def send(numbers: Numbers, epoch: int | None) -> None:
+        nonlocal ended
+        ended = epoch is None
         if epoch is None:
             opened.summary.update(numbers)
         elif epoch >= about.told:
             opened.log(numbers, step=epoch)
 
-    with _ended(lambda whole: opened.finish(exit_code=0 if whole else 1)):
-        yield send
-
-
-@contextlib.contextmanager
-def _ended(end: Callable[[bool], Any]) -> Iterator[None]:
-    """Calls ``end`` with whether all went well; whatever stopped it goes on."""
     try:
-        yield
-    except BaseException:
-        end(False)
-        raise
-    end(True)
+        yield send
+    finally:
+        opened.finish(exit_code=0 if ended else 1)
 
 
 TRACKERS: dict[Tracker | None, Callable[[Told], AbstractContextManager[Send]]] = {

@@ -12,7 +12,7 @@ import torch
 from cache.errors import ConfigError, UsageError
 from fuse.recipe import TrainRecipe
 from fuse.trackers import LOG, TRACKERS, numbers_of
-from fuse.train import run_train
+from fuse.train import run_together, run_train
 
 SMALL = {"tokens": 32, "hop": 16, "batch_size": 4, "lr": 1e-2, "epochs": 4, "checkpoint_s": 0.0, "device": "cpu"}
 NEEDS = {n: pytest.mark.skipif(not importlib.util.find_spec(n), reason=f"{n} is not installed") for n in TRACKERS if n}
@@ -211,3 +211,16 @@ def test_final_numbers_are_all_that_was_measured(recipe):
     found = numbers_of(result.evaluations)
     assert found["final/validation/per_recording/arousal"] == result.evaluations["validation"].per_recording.arousal
     assert len(found) == 2 * 3 * 3 * 3
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", pytest.param("wandb", marks=NEEDS["wandb"])])
+def test_runs_side_by_side_each_have_their_own(recipe, tracker):
+    recipes = [recipe(tracker=tracker, epochs=2), recipe(tracker=tracker, head="late", epochs=3)]
+    for result in run_together(recipes, quiet=True):
+        folder, rows = Path(result.folder), history(result)
+        assert len((folder / LOG).read_text().splitlines()) == len(rows) == result.epochs
+        if tracker == "tensorboard":
+            told = [v for _, v in events(folder / "tensorboard")[0]["validation/mean"]]
+        else:
+            told = [r["validation/mean"] for r in wandb_records(next((folder / "wandb").glob("offline-run-*")))[0]]
+        assert told == pytest.approx([r["mean"] for r in rows], rel=1e-6)

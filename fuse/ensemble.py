@@ -233,7 +233,8 @@ def _read(member: Member, snapshot: Snapshot, partition: str) -> Files:
             f"{folder} holds {stray[0]!r}, which is not in {partition!r} of {corpus}",
             hint="its partitions are others now than when the run was trained: train it anew",
         )
-    return {names[p.stem]: read_file(p) for p in paths}
+    there = {p.stem: p for p in paths}
+    return {r: read_file(there[stem]) for stem, r in names.items() if stem in there}  # in the order of the runs' own
 
 
 def _check_same(group: Sequence[Member], read: Sequence[Files]) -> None:

@@ -117,6 +117,9 @@ def test_seeds_of_folds_are_averaged_within_each_fold(toy_cache, tmp_path):
         for r in folded(toy_cache.labels.partitions("va"), 3, fold, "recording").members("test"):
             means[r] = np.mean([read_predictions(Path(c.runs[fold].folder), "test", r)[1] for c in each], axis=0)
     assert whole.evaluation.raw.mean == pytest.approx(pooled(toy_cache, means).mean, abs=1e-6)
+    base = Path(each[0].folder.removesuffix("-seed0"))
+    assert run_ensemble([base], partition="test") == whole
+    assert len(compare_runs(base, base).a) == 2
     with pytest.raises(UsageError, match="of 3 folds there are 2, 2, 1 runs"):
         run_ensemble([Path(each[0].folder), *(Path(r.folder) for r in each[1].runs[:2])], partition="test")
 

@@ -153,9 +153,11 @@ def test_wandb_writes_offline_and_a_resumed_run_is_the_same_one(recipe, monkeypa
 
 
 def wandb_records(folder):
-    """(history rows, summary) of an offline run's own file."""
+    """(history rows, summary) of an offline run's own file, once its writer, a process beside, has ended."""
+    import wandb
     from wandb.proto import wandb_internal_pb2
 
+    wandb.teardown()  # as at the end of a process
     rows, summary = [], {}
     for data in leveldb_records(next(folder.glob("*.wandb")).read_bytes()):
         record = wandb_internal_pb2.Record()

@@ -158,7 +158,9 @@ def convert_cache(
     show(found, json_, *convert_lines(found))
 
 
-Foreign = Annotated[str, typer.Argument(help="hdf5, csd, muse, mmsa, merbench or video-features.", metavar="FORMAT")]
+Foreign = Annotated[
+    str, typer.Argument(help="csv, hdf5, csd, muse, mmsa, merbench or video-features.", metavar="FORMAT")
+]
 
 
 @command(cache_app, "export")
@@ -198,7 +200,7 @@ def import_(
     labels: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="Labels the layout lacks: a .csv of name,valence,arousal,partition[,time_s]."
+            metavar="PATH", help="Labels the layout lacks: a .csv of name,valence,arousal,partition,subject[,time_s]."
         ),
     ] = None,
     columns: Annotated[
@@ -221,7 +223,9 @@ def import_(
     Recordings keep the frames that the cache has of them; others get nominal ones.
     What is committed stays. Says what is dropped. Exit code 3: some recordings failed, the rest is done.
 
-    Example: python cli.py cache import muse data/muse --dataset muse --stream vggface=visual
+    Your own: [b]csv[/b] is features/STREAM/RECORDING.csv and labels/RECORDING.csv with times, and recordings.csv.
+
+    Example: python cli.py cache import csv data/lab --dataset lab --stream gaze=visual
     """
     from cache.find import find_cache
     from cache.interop import FORMATS

@@ -31,6 +31,9 @@ def train_fusion(
     loss: Annotated[str | None, typer.Option(help="ccc, mse or mse+ccc. Default: the head's own.")] = None,
     folds: Annotated[int | None, typer.Option(help="Cross-validate over train and validation instead.")] = None,
     fold_by: Annotated[str | None, typer.Option(help="recording (default) or subject.")] = None,
+    tracker: Annotated[
+        str | None, typer.Option(help="tensorboard, mlflow or wandb, offline; log.jsonl is always there.")
+    ] = None,
     resume: Resume = False,
     plugin: Plugin = None,
     device: Device = None,
@@ -64,7 +67,7 @@ def train_fusion(
         "stride": stride,
         "loss": loss,
     }
-    given |= {"device": device, "plugins": plugin, "folds": folds, "fold_by": fold_by}
+    given |= {"device": device, "plugins": plugin, "folds": folds, "fold_by": fold_by, "tracker": tracker}
     given |= {"temporal": parse_sets(temporal or [], "--temporal") or None}
     given |= named_streams(FeatureCache(root), {"visual": split(visual), "audio": split(audio), "text": split(text)})
     resolved = train_recipe(root, recipe, merge(given, parse_sets(set_ or [])))
@@ -94,6 +97,31 @@ def compare(
 
     found = compare_runs(a, b, partition, scored)
     show(found, json_, *comparison_lines(found))
+
+
+@command(fuse_app, "ensemble")
+def ensemble(
+    runs: Annotated[list[Path], typer.Argument(help="Runs; without -seedN all seeds.", metavar="RUN")],
+    dataset: Dataset = None,
+    cache: CacheDir = None,
+    partition: Annotated[str, typer.Option(help="validation, or test, which is counted.")] = "validation",
+    centre: Annotated[bool, typer.Option("--centre", help="CCC-centring, fitted on each run's validation.")] = False,
+    json_: Json = False,
+) -> None:
+    """Score the mean of what several runs predicted: seeds, heads or streams; what is left can be compared.
+
+    The folder of a cross-validation stands for its folds: each recording is predicted by the run that held it out
+    (--partition test). On another corpus, first [b]evaluate[/b] each run there.
+
+    Example: python cli.py ensemble var/runs/demo/maven-... var/runs/demo/concat-... --partition test
+    """
+    from cache.find import find_cache
+    from cache.store import FeatureCache
+    from fuse.ensemble import ensemble_lines, run_ensemble
+
+    store = FeatureCache(find_cache(cache, dataset)) if cache or dataset else None
+    found = run_ensemble(runs, store, partition, centre=centre)
+    show(found, json_, *ensemble_lines(found))
 
 
 @command(fuse_app, "ablate")

@@ -47,7 +47,7 @@ def run_folds(recipe: TrainRecipe, *, resume: bool = False, quiet: bool = False)
             step()
     folders = [Path(r.folder) for r in runs]
     kinds = {k: pooled([read_moments(f / "statistics" / "test.csv", k) for f in folders]) for k in ("raw", "smoothed")}
-    digest = fingerprint([f.name for f in folders])[:6]
+    digest = fingerprint([f.name.removesuffix(f"-seed{recipe.seed}") for f in folders])[:6]  # one of all seeds
     out = folders[0].parent / f"{recipe.head}-{recipe.folds}folds-by-{recipe.fold_by}-{digest}-seed{recipe.seed}"
     result = CrossValidation(
         folds=recipe.folds,

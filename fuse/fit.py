@@ -7,6 +7,7 @@ random numbers and ends with the bits it would have alone.
 import dataclasses
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ FACTOR, PATIENCE = 0.1, 5  # of ``plateau``, as in LFAN's and MAVEN's code
 @dataclasses.dataclass(frozen=True)
 class Training:
     """A head to train. draws: torch's random numbers as they stood when its weights were drawn.
-
+    told: gets the row of every epoch as it ends, on a resumption those of before, first.
     checkpoint: where the state goes every ``recipe.checkpoint_s`` seconds.
     """
 
@@ -46,6 +47,7 @@ class Training:
     recipe: TrainRecipe
     protocol: Protocol
     draws: Draws
+    told: Callable[[dict[str, float]], None]
     checkpoint: Path | None = None
 
 
@@ -70,14 +72,16 @@ def fit(
     members = {id(t): _Member(t, resume) for t in trainings if id(t) not in solved}
     title = f"{', '.join(dict.fromkeys(t.recipe.head for t in trainings))} seed {trainings[0].recipe.seed}"
     with progress(title, sum(m.training.recipe.epochs for m in members.values()), quiet=quiet) as step:
-        for _ in [row for m in members.values() for row in m.loop.history]:
+        for member, row in [(m, row) for m in members.values() for row in m.loop.history]:
+            member.training.told(row)
             step()
         while going := [m for m in members.values() if not m.over]:
             epoch = min(m.epoch for m in going)
             now = [m for m in going if m.epoch == epoch]  # those that were resumed later wait for the others
             _train_epoch(now, parts["train"], windows, epoch)
             _end_epoch(now, parts["validation"])
-            for _ in now:
+            for member in now:
+                member.training.told(member.loop.history[-1])
                 step()
     return [solved[id(t)] if id(t) in solved else members[id(t)].finished() for t in trainings]
 
@@ -182,7 +186,9 @@ def _solved(training: Training, head: ClosedForm, windows: Windows, parts: dict[
     validation = make_windows(held_out.lengths, *sampling(training.protocol))
     predictions = predict_together([head], held_out, validation, training.protocol.batch_size)[0]
     scores = global_ccc(for_scoring(predictions, held_out.pts, delay_of(training.recipe)), held_out.labels)
-    return Fitted([{"epoch": 0, **dataclasses.asdict(scores)}], time.monotonic() - begun)
+    row = {"epoch": 0, **dataclasses.asdict(scores)}
+    training.told(row)
+    return Fitted([row], time.monotonic() - begun)
 
 
 def _take_up(loop: Loop, checkpoint: Path) -> None:

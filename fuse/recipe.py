@@ -22,6 +22,7 @@ from fuse.heads._base import Protocol
 from fuse.losses import Scope
 from fuse.snapshot import Snapshot
 from fuse.temporal import TemporalModel, TemporalOptions, fronted
+from fuse.trackers import Tracker
 
 log = logging.getLogger("affuse")
 SHIPPED = Path(__file__).parent / "recipes"
@@ -42,6 +43,7 @@ class TrainRecipe:
     delay_valence, delay_arousal: seconds by which the annotation lags. modality_dropout: chance that a window of
     training loses a modality. schedule: of the learning rate. amp: bfloat16 in the head's forward pass.
     folds: cross-validate, of which ``fold`` is run; fold_by: whom folds may not share. checkpoint_s: seconds.
+    tracker: where numbers also go as they come, beside ``log.jsonl``.
     """
 
     head: str
@@ -83,6 +85,7 @@ class TrainRecipe:
     permute_labels: bool = False
     skip_incomplete: bool = False
     resident: bool | None = None
+    tracker: Tracker | None = None
 
 
 def read_table(recipe: Path | None) -> dict[str, Any]:
@@ -154,7 +157,7 @@ def make_head(recipe: TrainRecipe, protocol: Protocol, streams: tuple[StreamSpec
 
 def run_name(recipe: TrainRecipe, snapshot: Snapshot) -> str:
     """``head-streams-hash-seed``: the same recipe, plugins, streams and recordings are the same folder."""
-    elsewhere = ("cache", "runs", "seed", "device", "resident", "streams", "checkpoint_s")
+    elsewhere = ("cache", "runs", "seed", "device", "resident", "streams", "checkpoint_s", "tracker")
     plain = {k: v for k, v in to_plain(recipe).items() if k not in elsewhere}
     plugins = [hashlib.sha256(p.expanduser().read_bytes()).hexdigest() for p in recipe.plugins]
     keys = [s.key for s in snapshot.streams]

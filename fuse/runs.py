@@ -1,8 +1,8 @@
 """The run folder: everything needed to repeat a run and to check its numbers, the recipe written before the first step.
 
-``recipe.json``, ``environment.json``, ``history.csv``, ``best.safetensors``, ``normalisation.safetensors``,
-``metrics.json``, ``predictions/<partition>/<recording>.csv``, ``statistics/<partition>.csv`` and
-``test_evaluations.csv``, in which a repeated run goes on counting.
+``recipe.json``, ``environment.json``, ``log.jsonl`` (a line an epoch, as it trains), ``history.csv``,
+``best.safetensors``, ``normalisation.safetensors``, ``metrics.json``, ``predictions/<partition>/<recording>.csv``,
+``statistics/<partition>.csv`` and ``test_evaluations.csv``, in which a repeated run goes on counting.
 """
 
 import csv
@@ -30,7 +30,7 @@ from fuse.evaluate import Scored
 from fuse.moments import save_moments
 from fuse.traits import Traits
 
-_PACKAGES = ("affuse", "torch", "numpy", "zarr")
+_PACKAGES = ("affuse", "torch", "numpy", "zarr", "scikit-learn")
 
 
 class RunFolder:

@@ -1,5 +1,6 @@
 """Stage two: one head trained from the cache. A plain loop that reads top to bottom."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -29,6 +30,7 @@ from fuse.resident import placed
 from fuse.runs import RunFolder
 from fuse.snapshot import Share, Snapshot, digest, take_snapshot
 from fuse.streams import choose_streams
+from fuse.trackers import Log, logged, need
 from fuse.traits import traits
 
 log = logging.getLogger("affuse")
@@ -70,6 +72,7 @@ def prepare(recipe: TrainRecipe) -> Prepared:
         load_plugin(plugin)
     protocol = protocol_of(recipe)
     check(recipe, protocol)
+    need(recipe.tracker)
     device = torch_device(recipe.device)
     cache = FeatureCache(recipe.cache)
     streams = choose_streams(cache, recipe.streams, recipe.without)
@@ -100,7 +103,9 @@ def run_together(recipes: list[TrainRecipe], *, resume: bool = False, quiet: boo
 
 
 class _Run:
-    """One run: what it is, what it sees of the cache, and its folder."""
+    """One run: what it is, what it sees of the cache, its folder, and its log once it has started."""
+
+    log: Log
 
     def __init__(self, prepared: Prepared, snapshot: Snapshot) -> None:
         self.prepared, self.snapshot = prepared, snapshot
@@ -116,12 +121,13 @@ class _Run:
             log.info("complete: %s", self.folder.path)
         return build(RunResult, done) if done else None
 
-    def start(self, train: Corpus, *, resume: bool) -> Training:
-        """Write what it is before the first step. train: before labels are moved."""
+    def start(self, train: Corpus, logs: contextlib.ExitStack, *, resume: bool) -> Training:
+        """Write what it is before the first step. train: before labels are moved. logs: keeps its own open."""
         p = self.prepared
         saved = dataclasses.replace(p.recipe, **dataclasses.asdict(p.protocol))
         self.folder.start(saved, p.streams, p.recipe.plugins, traits(train), self.mark, keep_checkpoint=resume)
-        return Training(p.head, p.recipe, p.protocol, p.draws, self.folder.checkpoint)
+        self.log = logs.enter_context(logged(saved, self.folder.path, p.recipe.tracker, resume=resume))
+        return Training(p.head, p.recipe, p.protocol, p.draws, self.log.epoch, self.folder.checkpoint)
 
 
 def _trained(runs: list[_Run], whole: Snapshot, start: float, resume: bool, quiet: bool) -> Iterator[RunResult]:
@@ -132,16 +138,17 @@ def _trained(runs: list[_Run], whole: Snapshot, start: float, resume: bool, quie
     parts["validation"] = opened("validation", parts["train"].stats)
     if recipe.permute_labels:
         parts = {p: permuted(corpus, recipe.seed) for p, corpus in parts.items()}
-    trainings = [run.start(parts["train"], resume=resume) for run in runs]
-    parts["train"] = for_training(parts["train"], delay_of(recipe))
-    for training in trainings:
-        training.head.start_at(mean_label(parts["train"]).to(device))
-    parts = {p: placed(corpus, device, recipe.resident) for p, corpus in parts.items()}
-    opening = (time.monotonic() - start) / len(runs)
-    fitted = fit(trainings, parts, resume=resume, quiet=quiet)
-    for run, found in zip(runs, fitted, strict=True):
-        own = {p: corpus.narrowed(run.prepared.streams) for p, corpus in parts.items()}
-        yield _finish(run, own, found, opening + found.seconds)
+    with contextlib.ExitStack() as logs:
+        trainings = [run.start(parts["train"], logs, resume=resume) for run in runs]
+        parts["train"] = for_training(parts["train"], delay_of(recipe))
+        for training in trainings:
+            training.head.start_at(mean_label(parts["train"]).to(device))
+        parts = {p: placed(corpus, device, recipe.resident) for p, corpus in parts.items()}
+        opening = (time.monotonic() - start) / len(runs)
+        fitted = fit(trainings, parts, resume=resume, quiet=quiet)
+        for run, found in zip(runs, fitted, strict=True):
+            own = {p: corpus.narrowed(run.prepared.streams) for p, corpus in parts.items()}
+            yield _finish(run, own, found, opening + found.seconds)
 
 
 def _finish(run: _Run, parts: dict[str, Corpus], fitted: Fitted, seconds: float) -> RunResult:
@@ -150,6 +157,7 @@ def _finish(run: _Run, parts: dict[str, Corpus], fitted: Fitted, seconds: float)
     run.folder.save_history(fitted.history)
     run.folder.save_weights(head.state_dict(), parts["train"].stats)
     evaluations, data = _score_all(head, parts, run.snapshot, recipe, run.prepared.protocol, run.folder)
+    run.log.final(evaluations)
     result = RunResult(
         head=recipe.head,
         streams=[s.name for s in run.prepared.streams],

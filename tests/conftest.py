@@ -1,4 +1,4 @@
-"""Media that tests make for themselves, a tiny cache for stage two, ``--plugin`` for a user's own head, ``--kills``."""
+"""What tests share: media, a tiny cache, the command line; ``--plugin`` for a user's own head, ``--kills``."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -8,7 +8,9 @@ import av
 import numpy as np
 import pytest
 from hypothesis import settings
+from typer.testing import CliRunner
 
+import cli
 from cache.records import Aligned, Labels, Partitions, StreamSpec, Timeline
 from cache.registry import load_plugin
 from cache.store import FeatureCache
@@ -112,3 +114,17 @@ def _write_streams(cache: FeatureCache, specs: list[StreamSpec], name: str, va: 
 def toy_cache(tmp_path_factory) -> FeatureCache:
     """One shared, read-only cache of three small streams with learnable labels."""
     return write_cache(tmp_path_factory.mktemp("toy") / "cache")
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Runs a command in an empty folder; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        result = CliRunner().invoke(cli.app, [str(a) for a in args])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.stdout, result.stderr
+
+    return call

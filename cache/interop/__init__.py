@@ -8,7 +8,7 @@ from cache.interop._layout import Layout
 from cache.registry import Registry
 
 FORMATS: Registry[Layout] = Registry(
-    "format", "cache.interop", {"video_features": "video-features", "csv": "muse", "h5": "hdf5"}
+    "format", "cache.interop", {"video_features": "video-features", "csv": "csv-features", "h5": "hdf5"}
 )
 
 __all__ = ["FORMATS", "Layout"]

@@ -1,4 +1,4 @@
-"""MuSe challenge folders (MuSe 2020-2024, https://www.muse-challenge.org), and CSV streams with times in general.
+"""MuSe challenge folders (MuSe 2020-2024, https://www.muse-challenge.org).
 
 ``feature_segments/<name>/<id>.csv`` (or ``features/``; ``timestamp`` in ms or ``time_s`` in seconds, ``segment_id``,
 features), ``label_segments/<valence|arousal>/<id>.csv`` (times, ``value``, ``segment_id``), ``metadata/partition.csv``

@@ -86,6 +86,17 @@ def batch(n, tokens=L, seed=0):
     return x, present, real
 
 
+def states(present, real):
+    """Every way in which streams can be there: all seen, with holes, one never seen, none ever seen."""
+    last, never = list(present)[-1], torch.zeros_like(real)
+    return {
+        "all present": dict.fromkeys(present, torch.ones_like(real)),
+        "partly absent": present,
+        "one absent everywhere": present | {last: never},
+        "all absent everywhere": dict.fromkeys(present, never),
+    }
+
+
 def junk(shape):
     """NaN, both infinities and 1e30 in turn."""
     return JUNK.repeat(math.prod(shape))[: math.prod(shape)].view(shape)
@@ -138,6 +149,22 @@ def test_pitfall_22_every_parameter_receives_a_gradient(name, n):
 
 
 @every_head
+def test_pitfall_22_what_is_left_goes_on_learning_when_a_stream_is_gone(name, n):
+    """Parameters that get no gradient then are the stream's own: without it, nothing else falls silent."""
+    x, partly, real = batch(n)
+    if n == 1:
+        return  # nothing is left
+    for gone in x:
+        grads = step(build(name, n), x, partly | {gone: torch.zeros_like(real)}, real)
+        assert all(g is None or g.isfinite().all() for g in grads.values())
+        learning = [k for k, g in grads.items() if g is not None and g.abs().max() > 1e-9]
+        alone = {m: [k for k in learning if f".{m}." in f".{k}."] for m in x if m != gone}
+        named = {m for m in x if any(f".{m}." in f".{k}." for k in grads)}
+        assert learning
+        assert all(alone[m] for m in alone if m in named), gone
+
+
+@every_head
 def test_pitfall_22_every_stream_changes_the_output(name, n):
     head = build(name, n)
     x, present, real = batch(n)
@@ -151,13 +178,13 @@ def test_pitfall_22_every_stream_changes_the_output(name, n):
 @every_head
 def test_values_of_absent_tokens_change_nothing(name, n):
     head = build(name, n)
-    x, present, real = batch(n)
-    absent = {m: ~p for m, p in present.items()}
-    spoilt = spoil(x, absent)
-    assert torch.equal(head(x, present, real), head(spoilt, present, real))
-    clean, dirty = step(head, x, present, real), step(head, spoilt, present, real)
-    for k in clean:
-        assert torch.equal(clean[k], dirty[k]), k
+    x, partly, real = batch(n)
+    for state, present in states(partly, real).items():
+        spoilt = spoil(x, {m: ~p for m, p in present.items()})
+        assert torch.equal(head(x, present, real), head(spoilt, present, real)), state
+        clean, dirty = step(head, x, present, real), step(head, spoilt, present, real)
+        for k in clean:
+            assert (clean[k] is dirty[k] is None) or torch.equal(clean[k], dirty[k]), (state, k)
 
 
 @every_head
@@ -176,10 +203,11 @@ def test_values_of_a_stream_absent_everywhere_change_nothing(name, n):
 @every_head
 def test_padding_changes_no_real_output(name, n):
     head = build(name, n)
-    x, present, real = batch(n)
-    present = {m: p | ~real for m, p in present.items()}  # even where padding claims to be present
+    x, partly, real = batch(n)
     spoilt = spoil(x, dict.fromkeys(x, ~real))
-    assert torch.equal(head(x, present, real)[real], head(spoilt, present, real)[real])
+    for state, seen in states(partly, real).items():
+        claims = {m: p | ~real for m, p in seen.items()}  # even where padding claims to be present
+        assert torch.equal(head(x, claims, real)[real], head(spoilt, claims, real)[real]), state
 
 
 @every_head
@@ -187,11 +215,12 @@ def test_appended_padding_changes_no_real_output(name, n):
     if class_of(name).fixed_length:
         return  # refuses another length; its own test says so
     head = build(name, n)
-    x, present, real = batch(n)
+    x, partly, real = batch(n)
     longer = {m: torch.cat([v, v.new_full((B, 4, v.shape[-1]), 1e30)], 1) for m, v in x.items()}
-    claims = {m: torch.cat([p, p.new_ones(B, 4)], 1) for m, p in present.items()}
-    more = head(longer, claims, torch.cat([real, real.new_zeros(B, 4)], 1))
-    torch.testing.assert_close(more[:, :L][real], head(x, present, real)[real], atol=1e-5, rtol=0)
+    for present in states(partly, real).values():
+        claims = {m: torch.cat([p, p.new_ones(B, 4)], 1) for m, p in present.items()}
+        more = head(longer, claims, torch.cat([real, real.new_zeros(B, 4)], 1))
+        torch.testing.assert_close(more[:, :L][real], head(x, present, real)[real], atol=1e-5, rtol=0)
 
 
 @every_head
@@ -247,8 +276,9 @@ def test_same_seed_same_bits(name, n):
 @every_head
 def test_eval_mode_is_deterministic(name, n):
     head = build(name, n)
-    x, present, real = batch(n)
-    assert torch.equal(head(x, present, real), head(x, present, real))
+    x, partly, real = batch(n)
+    for state, present in states(partly, real).items():
+        assert torch.equal(head(x, present, real), head(x, present, real)), state
 
 
 @every_head
@@ -258,7 +288,9 @@ def test_saved_weights_give_the_same_output(name, n):
     torch.save(head.state_dict(), file)
     file.seek(0)
     other.load_state_dict(torch.load(file, weights_only=True))
-    assert torch.equal(head(*batch(n)), other(*batch(n)))
+    x, partly, real = batch(n)
+    for state, present in states(partly, real).items():
+        assert torch.equal(head(x, present, real), other(x, present, real)), state
 
 
 @every_head
@@ -287,13 +319,15 @@ def test_heads_with_an_output_space_start_at_the_training_mean_in_either(name, n
 def test_pitfall_26_theta_plus_two_pi_changes_no_output(name, n):
     if not has_space(name):
         return
-    head = build(name, n, output_space="polar")
-    before = head(*batch(n))
+    head, turned = (build(name, n, output_space="polar") for _ in range(2))
     with torch.no_grad():
-        for last in regressors(head):
+        for last in regressors(turned):
             last[-1].bias[1] += 2 * math.pi
-    torch.testing.assert_close(head(*batch(n)), before, atol=1e-5, rtol=0)
-    assert (before - build(name, n, output_space="cartesian")(*batch(n))).abs().max() > 1e-6
+    x, partly, real = batch(n)
+    for present in states(partly, real).values():
+        torch.testing.assert_close(turned(x, present, real), head(x, present, real), atol=1e-5, rtol=0)
+    plain = build(name, n, output_space="cartesian")
+    assert (head(x, partly, real) - plain(x, partly, real)).abs().max() > 1e-6
 
 
 @every_head
@@ -306,7 +340,10 @@ def test_another_window_length_runs_or_is_refused_with_both_numbers(name, n):
             with pytest.raises(UsageError, match=f"windows of {L} tokens, got {tokens}"):
                 head(x, present, real[:, :tokens])
         else:
-            assert head(x, present, real[:, :tokens]).shape == (B, tokens, 2)
+            for seen in states(present, real[:, :tokens]).values():
+                out = head(x, seen, real[:, :tokens])
+                assert out.shape == (B, tokens, 2)
+                assert out.isfinite().all()
 
 
 @every_head

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.covariance import EmpiricalCovariance
+from sklearn.metrics import mean_squared_error
+from sklearn.preprocessing import StandardScaler
 
 from cache.errors import DataError
 from cache.records import Labels
@@ -106,6 +109,37 @@ def test_pitfall_19_torchmetrics_agrees_once_its_n_minus_1_is_accounted_for(n, b
         assert theirs == pytest.approx(ours, rel=1e-6)  # without a bias the two conventions are one
     else:
         assert ours < theirs < ours + 1 / n
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pitfall_19_parts_from_scikit_learn_give_the_same(seed):
+    """Its mean squared error is var_x + var_y + (mean_x - mean_y)^2 - 2 cov; its empirical covariance divides by N."""
+    rng = np.random.default_rng(seed)
+    y = rng.normal(0.1, 0.3, 4 + 50 * seed)
+    x = 0.7 * y + rng.normal(0.2 * seed, 0.2, len(y))
+    both = np.column_stack([x, y])
+    cov = EmpiricalCovariance().fit(both).covariance_
+    var, mean = (getattr(StandardScaler().fit(both), part) for part in ("var_", "mean_"))
+    np.testing.assert_allclose(np.diag(cov), var, rtol=1e-12)
+    twice = 2 * cov[0, 1]
+    assert ccc(x, y) == pytest.approx(twice / (mean_squared_error(y, x) + twice), rel=1e-10)
+    assert ccc(x, y) == pytest.approx(twice / (var.sum() + (mean[0] - mean[1]) ** 2), rel=1e-10)
+
+
+def test_torchmetrics_agrees_on_both_columns_of_a_masked_partition():
+    from torchmetrics import ConcordanceCorrCoef
+
+    rng, theirs = np.random.default_rng(0), ConcordanceCorrCoef(num_outputs=2)
+    labels, pred = {}, {}
+    for name, count in (("a", 4000), ("b", 1500)):
+        va, seen = rng.uniform(-1, 1, (count, 2)), rng.random(count) > 0.2
+        pred[name] = va * [0.6, 0.8] + rng.normal(0.1, 0.2, va.shape)
+        labels[name] = Labels(np.where(seen[:, None], va, -5.0), seen)
+        theirs.update(torch.tensor(pred[name][seen]), torch.tensor(va[seen]))
+    found, _ = evaluate(pred, pred, labels, 1)
+    want = theirs.compute().tolist()
+    assert [found.raw.valence, found.raw.arousal] == pytest.approx(want, abs=1 / found.frames)
+    assert [found.raw.valence, found.raw.arousal] != pytest.approx(want, abs=1e-9)  # n - 1 there, n here
 
 
 def test_pitfall_21_global_ccc_is_of_all_frames_and_not_the_mean_over_recordings():

@@ -73,6 +73,7 @@ def test_the_run_folder_says_how_to_repeat_the_run(trained, toy_cache):
     environment = json.loads((folder / "environment.json").read_text())
     assert [s["key"] for s in environment["streams"]] == [toy_cache.resolve(n).key for n in ("face", "voice", "words")]
     assert torch.__version__.startswith(environment["packages"]["torch"])
+    assert set(environment["packages"]) == {"affuse", "torch", "numpy", "zarr", "scikit-learn"}
     with open(folder / "history.csv") as file:
         assert len(list(csv.DictReader(file))) == trained.epochs
     for name in ("best.safetensors", "normalisation.safetensors", "metrics.json"):

@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-import cli
 from cache.interop import FORMATS
 from cache.interop._bring import bring_in
 from cache.interop._layout import Wants
@@ -23,20 +21,6 @@ def bring(tmp_path):
         layout = FORMATS.get(form)(path, Wants(**wants))
         with layout.opened:
             return bring_in(layout, form, cache, quiet=True), cache
-
-    return call
-
-
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    """Runs a command in an empty folder; returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*args):
-        result = CliRunner().invoke(cli.app, [str(a) for a in args])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.exit_code, result.stdout, result.stderr
 
     return call
 

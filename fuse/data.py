@@ -14,8 +14,9 @@ import torch
 
 from cache.errors import CacheError
 from cache.reader import StreamReader
-from cache.records import Labels, StreamSpec
+from cache.records import Labels, Partitions, StreamSpec
 from cache.stats import Stats, stream_stats
+from cache.store import FeatureCache
 from fuse.batch import Batch
 from fuse.locked import LOCKED, open_test_labels, tuning_labels
 from fuse.snapshot import Share, Snapshot
@@ -110,6 +111,21 @@ def open_test(
 ) -> Corpus:
     """As ``open_partition``, for ``test``: the folder of the run that asks keeps count of it."""
     return _corpus(snapshot, LOCKED, open_test_labels(snapshot, run, what), stats, skip_incomplete)
+
+
+def open_unlabelled(
+    cache: FeatureCache, streams: tuple[StreamSpec, ...], recordings: list[str], stats: dict[str, Stats]
+) -> Corpus:
+    """Any recordings of a cache, to be predicted: their labels, where they have any, are not looked at.
+
+    Raises CacheError where one lacks a stream.
+    """
+    readers = {s.name: cache.reader(s.key) for s in streams}
+    snapshot = Snapshot(cache, streams, "", Partitions(), readers, {})
+    _incomplete(snapshot, recordings, False)
+    pts = {r: cache.timelines.read(r).pts for r in recordings}
+    share = Share(len(recordings), len(recordings), len(recordings), 0, 0)
+    return Corpus(recordings, [len(t) for t in pts.values()], pts, {}, readers, stats, share)
 
 
 def _corpus(

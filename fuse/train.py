@@ -26,7 +26,7 @@ from fuse.recipe import TrainRecipe, check, make_head, protocol_of, run_name
 from fuse.resident import placed
 from fuse.runs import RunFolder
 from fuse.snapshot import Share, Snapshot, digest, take_snapshot
-from fuse.streams import choose_streams
+from fuse.streams import choose_streams, describe
 from fuse.traits import traits
 
 log = logging.getLogger("affuse")
@@ -86,7 +86,8 @@ def run_train(recipe: TrainRecipe, *, resume: bool = False, quiet: bool = False)
         parts = {p: permuted(corpus, recipe.seed) for p, corpus in parts.items()}
     parts = {p: placed(corpus, device, recipe.resident) for p, corpus in parts.items()}
     saved = dataclasses.replace(recipe, **dataclasses.asdict(protocol))
-    folder.start(saved, streams, recipe.plugins, traits(parts["train"]), mark, keep_checkpoint=resume)
+    declared, on = describe(cache, streams), traits(parts["train"])
+    folder.start(saved, streams, recipe.plugins, on, mark, declared, keep_checkpoint=resume)
     head.to(device).start_at(mean_label(for_training(parts["train"], delay_of(recipe))).to(device))
     opening = time.monotonic() - start
     fitted = fit(head, parts, recipe, protocol, folder.checkpoint, resume=resume, quiet=quiet)

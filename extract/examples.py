@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from cache.align import align_labels
 from cache.errors import DataError
+from cache.prefetch import prefetched
 from cache.progress import progress
 from cache.records import Recording, Timeline
 from extract.blocks import FrameBlock, Waveform
@@ -25,7 +26,6 @@ from extract.datasets import Dataset
 from extract.encoders._trainable import TrainableEncoder
 from extract.media import VideoFile
 from extract.outcome import Failure, Outcome
-from extract.prefetch import prefetched
 from extract.sound import sound_at
 from extract.source import sound_file
 from extract.spool import Spool

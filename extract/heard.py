@@ -19,11 +19,11 @@ from cache.fingerprint import canonical, stream_key
 from cache.groups import attributes, group_once
 from cache.ids import folder_of
 from cache.layout import seal
+from cache.prefetch import within
 from cache.records import Recording
 from cache.store import FeatureCache
 from extract.asr import RATE, Recogniser
 from extract.device import torch_device
-from extract.prefetch import within
 from extract.sound import sound_at
 from extract.source import identity, sound_file
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cache.align import align_blocks
+from cache.prefetch import prefetched, within
 from cache.records import Recording, Timeline
 from cache.store import FeatureCache
 from extract.blocks import FrameBlock
@@ -20,7 +21,6 @@ from extract.clock import nominal_fps, nominal_frames
 from extract.crops import crop_blocks, surplus_crops
 from extract.media import DECODER, VideoFile, decoder
 from extract.outcome import Outcome
-from extract.prefetch import prefetched, within
 from extract.remarks import remarks
 from extract.sound import sound_at
 from extract.source import check_unchanged, identity, sound_file, source_of

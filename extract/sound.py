@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cache.errors import DataError
+from cache.prefetch import prefetched, within
 from extract.blocks import Samples, Waveform
 from extract.media import Damage, claimed_s, decode, looks_cut, open_media
-from extract.prefetch import prefetched, within
 from extract.spool import Spool
 
 if TYPE_CHECKING:

@@ -1,26 +1,23 @@
 """Tables: every row of a grid trained over several seeds from the same cache, and summarised."""
 
-import concurrent.futures
-import functools
 import itertools
-import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from cache.errors import ConfigError, UsageError
 from cache.find import find_cache
 from cache.progress import progress
 from cache.recipe import build, merge
 from fuse.bootstrap import Intervals, intervals
+from fuse.many import run_many
 from fuse.moments import Moments, read_moments
 from fuse.recipe import TrainRecipe, read_table
 from fuse.snapshot import Share
-from fuse.train import RunResult, prepare, run_train
+from fuse.train import RunResult, prepare
 
 
 @dataclass(frozen=True)
@@ -107,10 +104,7 @@ def run_ablate(recipe: AblateRecipe, *, resume: bool = False, quiet: bool = Fals
     recipes = [_train_recipe(recipe, r, s) for r, n in zip(recipe.rows, seeds, strict=True) for s in range(n)]
     _check_all(recipes, recipe.partition)
     with progress("train", len(recipes), quiet=quiet) as step:
-        results = []
-        for result in run_all(recipes, recipe.workers, resume=resume):
-            results.append(result)
-            step()
+        results = run_many(recipes, recipe.workers, resume=resume, told=step)
     ends = itertools.accumulate(seeds)
     groups = [results[end - n : end] for n, end in zip(seeds, ends, strict=True)]
     return [_summarise(row, group, recipe.partition) for row, group in zip(recipe.rows, groups, strict=True)]
@@ -134,25 +128,6 @@ def _check_all(recipes: list[TrainRecipe], partition: str) -> None:
         raise UsageError(f"an ablation is scored on validation or test, not on {partition!r}")
     for recipe in (r for r in recipes if r.seed == 0):
         prepare(recipe)
-
-
-def run_all(recipes: list[TrainRecipe], workers: int, *, resume: bool = False) -> Iterator[RunResult]:
-    """Results in order. Small heads gain nothing from threads, so each process uses one."""
-    run = functools.partial(run_train, resume=resume, quiet=True)
-    if workers == 1:
-        yield from map(run, recipes)
-        return
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
-        try:
-            yield from pool.map(run, recipes)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def summary(values: Iterable[float]) -> Summary:

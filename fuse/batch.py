@@ -1,6 +1,6 @@
 """What a head is told before it is built (HeadInputs) and what a step of training sees (Batch)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -41,3 +41,9 @@ class Batch:
     va: Tensor
     recording: Tensor
     frame: Tensor
+
+
+def narrowed(batch: Batch, streams: tuple[StreamSpec, ...]) -> Batch:
+    """The batch with these streams alone, by name, of one that has them by key."""
+    x, present = ({s.name: held[s.key] for s in streams} for held in (batch.x, batch.present))
+    return replace(batch, x=x, present=present)

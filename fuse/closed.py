@@ -7,15 +7,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fuse.batch import Batch
+from fuse.batch import Batch, narrowed
 from fuse.data import Corpus
+from fuse.feed import batches
 from fuse.heads._base import ClosedForm
 from fuse.windows import Windows
 
 
 def solve(head: ClosedForm, corpus: Corpus, windows: Windows, batch_size: int) -> None:
-    """Give a head the weights that solve for every labelled frame of the corpus."""
-    head.solve(_batches(corpus, windows, batch_size, next(head.parameters()).device))
+    """Give a head the weights that solve for every labelled frame of the corpus, whose streams go by key."""
+    batches = _batches(corpus, windows, batch_size, next(head.parameters()).device)
+    head.solve(narrowed(batch, head.inputs.streams) for batch in batches)
 
 
 def first_time(windows: Windows) -> npt.NDArray[np.bool_]:
@@ -30,8 +32,8 @@ def first_time(windows: Windows) -> npt.NDArray[np.bool_]:
 
 def _batches(corpus: Corpus, windows: Windows, batch_size: int, device: torch.device) -> Iterator[Batch]:
     first = first_time(windows)
-    for start in range(0, len(windows), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(windows)))
-        batch = corpus.batch(windows, rows, device)
-        once = torch.from_numpy(first[rows]).to(device)
+    done = 0
+    for batch in batches(corpus, windows, np.arange(len(windows)), batch_size, device):
+        once = torch.from_numpy(first[done : done + len(batch.real)]).to(device)
+        done += len(batch.real)
         yield dataclasses.replace(batch, labelled=batch.labelled & once)

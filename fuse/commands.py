@@ -1,7 +1,7 @@
 """Commands of stage two: one head, a table of them, and what finished runs are worth."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,7 +57,14 @@ def train_fusion(
     from fuse.train import run_train
 
     root = find_cache(cache, dataset)
-    given = {"head": head, "seed": seed, "epochs": epochs, "tokens": tokens, "stride": stride, "loss": loss}
+    given: dict[str, Any] = {
+        "head": head,
+        "seed": seed,
+        "epochs": epochs,
+        "tokens": tokens,
+        "stride": stride,
+        "loss": loss,
+    }
     given |= {"device": device, "plugins": plugin, "folds": folds, "fold_by": fold_by}
     given |= {"temporal": parse_sets(temporal or [], "--temporal") or None}
     given |= named_streams(FeatureCache(root), {"visual": split(visual), "audio": split(audio), "text": split(text)})

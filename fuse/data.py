@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from cache.errors import CacheError
 from cache.reader import StreamReader
@@ -19,6 +20,7 @@ from cache.stats import Stats, stream_stats
 from cache.store import FeatureCache
 from fuse.batch import Batch
 from fuse.locked import LOCKED, open_test_labels, tuning_labels
+from fuse.room import Room, as_tensor
 from fuse.snapshot import Share, Snapshot
 from fuse.windows import Windows
 
@@ -40,14 +42,19 @@ class Corpus:
     stats: dict[str, Stats]
     share: Share
 
-    def batch(self, windows: Windows, rows: npt.NDArray[np.int64], device: torch.device) -> Batch:
-        """Gather the windows of those rows; see Batch for shapes."""
+    def batch(
+        self, windows: Windows, rows: npt.NDArray[np.int64], device: torch.device, room: Room | None = None
+    ) -> Batch:
+        """Gather the windows of those rows; see Batch for shapes. With a ``room`` they hold until it is used again."""
+        room = room or Room(device)
+        room.wait()
         frame, recording = windows.frame[rows], windows.recording[rows]
         names = [self.recordings[i] for i in recording]
         x, present = {}, {}
         for stream in self.readers:
-            values, seen = self._gather(stream, names, frame)
-            x[stream], present[stream] = torch.from_numpy(values).to(device), torch.from_numpy(seen).to(device)
+            values, seen = self._gather(stream, names, frame, room)
+            x[stream], present[stream] = room.send(values), torch.from_numpy(seen).to(device)
+        room.sent()
         va, labelled = self._targets(names, frame)
         return Batch(
             x,
@@ -59,22 +66,32 @@ class Corpus:
             torch.from_numpy(frame),
         )
 
+    def narrowed(self, streams: tuple[StreamSpec, ...]) -> "Corpus":
+        """With these streams alone, by name, of one that has them by key."""
+        return replace(
+            self,
+            readers={s.name: self.readers[s.key] for s in streams},
+            stats={s.name: self.stats[s.key] for s in streams},
+        )
+
     def _gather(
-        self, stream: str, names: list[str], frame: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Normalised values f32[B,L,D], zero where absent, and presence bool[B,L]."""
-        stats = self.stats[stream]
-        values = np.zeros((*frame.shape, len(stats.mean)), np.float32)
+        self, stream: str, names: list[str], frame: npt.NDArray[np.int64], room: Room
+    ) -> tuple[Tensor, npt.NDArray[np.bool_]]:
+        """Normalised values f32[B,L,D], zero where absent, and presence bool[B,L].
+
+        A window is converted and normalised while it is in the processor's cache: one pass over memory for all.
+        """
+        mean, std = torch.from_numpy(self.stats[stream].mean), torch.from_numpy(self.stats[stream].std)
+        values = room.take(stream, (*frame.shape, len(mean)))
         seen = np.zeros(frame.shape, bool)
         for row, (name, frames) in enumerate(zip(names, frame, strict=True)):
             count = int((frames >= 0).sum())
             stored, present = self.readers[stream].recording(name)
             chosen = _as_slice(frames[:count])
             seen[row, :count] = present[chosen]
-            values[row, :count] = stored[chosen]
-        values -= stats.mean
-        values /= stats.std
-        values[~seen] = 0.0
+            values[row, :count].copy_(as_tensor(stored[chosen])).sub_(mean).div_(std)
+            if not seen[row].all():
+                values[row].masked_fill_(torch.from_numpy(~seen[row]).unsqueeze(-1), 0.0)
         return values, seen
 
     def _targets(

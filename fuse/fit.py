@@ -1,9 +1,12 @@
-"""Training itself: epochs of shuffled windows, the best validation CCC kept. A plain loop, to be taken up again."""
+"""Training itself: epochs of shuffled windows, the best validation CCC kept. A plain loop, to be taken up again.
+
+Several heads may go through it side by side, so that each batch is gathered once: every one of them draws its own
+random numbers and ends with the bits it would have alone.
+"""
 
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +14,38 @@ import torch
 from torch import Tensor
 
 from cache.progress import progress
-from fuse.checkpoint import Loop, Scheduler, load_state, saver
+from fuse.batch import Batch, narrowed
+from fuse.checkpoint import Draws, Loop, Scheduler, load_state, saver
 from fuse.closed import solve
 from fuse.data import Corpus
-from fuse.delay import Delay, for_scoring, for_training
+from fuse.delay import Delay, for_scoring
 from fuse.dropout import drop_modalities
 from fuse.evaluate import global_ccc
+from fuse.feed import batches
 from fuse.heads import Head
 from fuse.heads._base import ClosedForm, Protocol
 from fuse.losses import LOSSES
-from fuse.predict import Predictions, predict
+from fuse.metrics import Scores
+from fuse.predict import Predictions, predict, predict_together
 from fuse.recipe import TrainRecipe
 from fuse.windows import Windows, make_windows
 
 log = logging.getLogger("affuse")
 FACTOR, PATIENCE = 0.1, 5  # of ``plateau``, as in LFAN's and MAVEN's code
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A head to train. draws: torch's random numbers as they stood when its weights were drawn.
+
+    checkpoint: where the state goes every ``recipe.checkpoint_s`` seconds.
+    """
+
+    head: Head
+    recipe: TrainRecipe
+    protocol: Protocol
+    draws: Draws
+    checkpoint: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,115 +57,137 @@ class Fitted:
 
 
 def fit(
-    head: Head,
-    parts: dict[str, Corpus],
-    recipe: TrainRecipe,
-    protocol: Protocol,
-    checkpoint: Path | None = None,
-    *,
-    resume: bool = False,
-    quiet: bool = False,
-) -> Fitted:
-    """Train to the best validation CCC and leave the head with those weights.
+    trainings: list[Training], parts: dict[str, Corpus], *, resume: bool = False, quiet: bool = False
+) -> list[Fitted]:
+    """Train each head to its best validation CCC and leave it with those weights.
 
-    checkpoint: where the state goes every ``recipe.checkpoint_s`` seconds; with ``resume`` training goes on from it.
+    trainings: of one seed, device, window sampling and batch size. parts: train, with its labels moved where annotation
+    lags, and validation, as it is; their streams go by key. With ``resume`` training goes on from the checkpoints.
     """
-    train = for_training(parts["train"], delay_of(recipe))
-    windows = make_windows(train.lengths, *sampling(protocol))
-    if isinstance(head, ClosedForm):
-        return _solved(head, train, windows, parts["validation"], recipe, protocol)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay)
-    rng = np.random.default_rng(recipe.seed)
-    loop = Loop(head, optimiser, make_scheduler(optimiser, recipe), rng, _copy(head))
-    _take_up(loop, checkpoint if resume else None)
-    begun, before = time.monotonic(), loop.seconds
-    save = saver(checkpoint, recipe.checkpoint_s)
-
-    def keep(loop: Loop) -> None:
-        loop.seconds = before + time.monotonic() - begun
-        save(loop)
-
-    with progress(f"{recipe.head} seed {recipe.seed}", recipe.epochs, quiet=quiet) as step:
-        for _ in loop.history:
+    windows = make_windows(parts["train"].lengths, *sampling(trainings[0].protocol))
+    solved = {id(t): _solved(t, h, windows, parts) for t in trainings if isinstance(h := t.head, ClosedForm)}
+    members = {id(t): _Member(t, resume) for t in trainings if id(t) not in solved}
+    title = f"{', '.join(dict.fromkeys(t.recipe.head for t in trainings))} seed {trainings[0].recipe.seed}"
+    with progress(title, sum(m.training.recipe.epochs for m in members.values()), quiet=quiet) as step:
+        for _ in [row for m in members.values() for row in m.loop.history]:
             step()
-        while not _over(loop, recipe):
-            loss = train_epoch(loop, train, windows, recipe, protocol, keep)
-            _end_epoch(loop, loss, parts["validation"], recipe, protocol)
-            step()
-            keep(loop)
-    head.load_state_dict(loop.weights)
-    return Fitted(loop.history, before + time.monotonic() - begun)
+        while going := [m for m in members.values() if not m.over]:
+            epoch = min(m.epoch for m in going)
+            now = [m for m in going if m.epoch == epoch]  # those that were resumed later wait for the others
+            _train_epoch(now, parts["train"], windows, epoch)
+            _end_epoch(now, parts["validation"])
+            for _ in now:
+                step()
+    return [solved[id(t)] if id(t) in solved else members[id(t)].finished() for t in trainings]
 
 
-def _solved(
-    head: ClosedForm, train: Corpus, windows: Windows, held_out: Corpus, recipe: TrainRecipe, protocol: Protocol
-) -> Fitted:
-    """Of a head whose weights are solved for: one row, as of a single epoch."""
-    begun = time.monotonic()
-    solve(head, train, windows, protocol.batch_size)
-    scores = global_ccc(predicted(head, held_out, recipe, protocol), held_out.labels)
-    return Fitted([{"epoch": 0, **dataclasses.asdict(scores)}], time.monotonic() - begun)
+class _Member:
+    """One head on its way."""
 
+    def __init__(self, training: Training, resume: bool) -> None:
+        recipe, protocol, head = training.recipe, training.protocol, training.head
+        optimiser = torch.optim.AdamW(head.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay)
+        rng = np.random.default_rng(recipe.seed)
+        self.training = training
+        self.loop = Loop(head, optimiser, make_scheduler(optimiser, recipe), rng, training.draws, _copy(head))
+        if resume and training.checkpoint:
+            _take_up(self.loop, training.checkpoint)
+        self._save = saver(training.checkpoint, recipe.checkpoint_s)
 
-def _take_up(loop: Loop, checkpoint: Path | None) -> None:
-    if checkpoint is None:
-        return
-    state = load_state(checkpoint)
-    if state is None:
-        log.info("there is no checkpoint in %s: training begins at its start", checkpoint.parent)
-        return
-    loop.restore(state)
-    log.info("resumed in epoch %d, after %d of its batches", len(loop.history), loop.done)
+    @property
+    def epoch(self) -> int:
+        return len(self.loop.history)
 
+    @property
+    def over(self) -> bool:
+        recipe, loop = self.training.recipe, self.loop
+        return self.epoch >= recipe.epochs or (self.epoch > 0 and self.epoch - 1 - loop.best_epoch >= recipe.patience)
 
-def _over(loop: Loop, recipe: TrainRecipe) -> bool:
-    epochs = len(loop.history)
-    return epochs >= recipe.epochs or (epochs > 0 and epochs - 1 - loop.best_epoch >= recipe.patience)
-
-
-def train_epoch(
-    loop: Loop,
-    corpus: Corpus,
-    windows: Windows,
-    recipe: TrainRecipe,
-    protocol: Protocol,
-    keep: Callable[[Loop], None],
-) -> float:
-    """What is left of one pass over the windows, in the loop's order. Returns the mean loss of all its batches."""
-    loop.head.train()
-    device = next(loop.head.parameters()).device
-    if loop.order is None:
-        loop.order, loop.done, loop.losses = loop.rng.permutation(len(windows)), 0, []
-    streams = loop.head.inputs.streams
-    for start in range(loop.done * protocol.batch_size, len(loop.order), protocol.batch_size):
-        batch = corpus.batch(windows, loop.order[start : start + protocol.batch_size], device)
+    def step(self, batch: Batch) -> None:
+        """One step of the optimiser. batch: with this head's streams alone, by name."""
+        recipe, loop = self.training.recipe, self.loop
         if recipe.modality_dropout:
-            batch = drop_modalities(batch, streams, recipe.modality_dropout, loop.rng)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp):
+            batch = drop_modalities(batch, loop.head.inputs.streams, recipe.modality_dropout, loop.rng)
+        with loop.draws.going_on(), torch.autocast(batch.real.device.type, torch.bfloat16, enabled=recipe.amp):
             pred = loop.head(batch.x, batch.present, batch.real)  # (B, L, 2)
-        loss = LOSSES[protocol.loss](pred, batch.va, batch.labelled, recipe.ccc_scope)
+        loss = LOSSES[self.training.protocol.loss](pred, batch.va, batch.labelled, recipe.ccc_scope)
         loop.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(loop.head.parameters(), recipe.clip)
         loop.optimiser.step()
         loop.losses.append(loss.detach())
         loop.done += 1
-        keep(loop)
-    return float(torch.stack(loop.losses).mean())
+
+    def end_epoch(self, scores: Scores) -> None:
+        """Keep the best weights, and let the learning rate follow."""
+        loop = self.loop
+        loss, lr = float(torch.stack(loop.losses).mean()), loop.optimiser.param_groups[0]["lr"]
+        loop.history.append({"epoch": self.epoch, "loss": loss, "lr": lr, **dataclasses.asdict(scores)})
+        if scores.mean > loop.best:
+            loop.best, loop.best_epoch, loop.weights = scores.mean, self.epoch - 1, _copy(loop.head)
+        if isinstance(loop.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            loop.scheduler.step(scores.mean)
+        elif loop.scheduler:
+            loop.scheduler.step()
+        loop.done, loop.losses = 0, []
+
+    def keep(self, seconds: float) -> None:
+        """Where it stands, to disk when it is time; after so many seconds more."""
+        self.loop.seconds += seconds
+        self._save(self.loop)
+
+    def finished(self) -> Fitted:
+        """The head gets its best weights."""
+        self.loop.head.load_state_dict(self.loop.weights)
+        return Fitted(self.loop.history, self.loop.seconds)
 
 
-def _end_epoch(loop: Loop, loss: float, held_out: Corpus, recipe: TrainRecipe, protocol: Protocol) -> None:
-    """Score on validation, keep the best weights, and let the learning rate follow."""
-    scores = global_ccc(predicted(loop.head, held_out, recipe, protocol), held_out.labels)
-    lr = loop.optimiser.param_groups[0]["lr"]
-    loop.history.append({"epoch": len(loop.history), "loss": loss, "lr": lr, **dataclasses.asdict(scores)})
-    if scores.mean > loop.best:
-        loop.best, loop.best_epoch, loop.weights = scores.mean, len(loop.history) - 1, _copy(loop.head)
-    if isinstance(loop.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        loop.scheduler.step(scores.mean)
-    elif loop.scheduler:
-        loop.scheduler.step()
-    loop.order = None
+def _train_epoch(members: list[_Member], corpus: Corpus, windows: Windows, epoch: int) -> None:
+    """What is left of one pass over the windows, in an order that seed and epoch decide."""
+    training = members[0].training
+    size, device = training.protocol.batch_size, next(training.head.parameters()).device
+    order = np.random.default_rng([training.recipe.seed, epoch]).permutation(len(windows))
+    for member in members:
+        member.loop.head.train()
+    done, begun = min(m.loop.done for m in members), time.monotonic()
+    for number, batch in enumerate(batches(corpus, windows, order[done * size :], size, device), done):
+        share, begun = (time.monotonic() - begun) / len(members), time.monotonic()
+        for member in [m for m in members if m.loop.done == number]:
+            member.step(narrowed(batch, member.loop.head.inputs.streams))
+            spent, begun = time.monotonic() - begun, time.monotonic()
+            member.keep(share + spent)
+
+
+def _end_epoch(members: list[_Member], held_out: Corpus) -> None:
+    """Score all of them on validation, in one pass."""
+    begun, first = time.monotonic(), members[0].training
+    windows = make_windows(held_out.lengths, *sampling(first.protocol))
+    heads = [m.loop.head for m in members]
+    predicted = predict_together(heads, held_out, windows, first.protocol.batch_size)
+    for member, predictions in zip(members, predicted, strict=True):
+        moved = for_scoring(predictions, held_out.pts, delay_of(member.training.recipe))
+        member.end_epoch(global_ccc(moved, held_out.labels))
+    for member in members:
+        member.keep((time.monotonic() - begun) / len(members))
+
+
+def _solved(training: Training, head: ClosedForm, windows: Windows, parts: dict[str, Corpus]) -> Fitted:
+    """Of a head whose weights are solved for: one row, as of a single epoch."""
+    begun, held_out = time.monotonic(), parts["validation"]
+    solve(head, parts["train"], windows, training.protocol.batch_size)
+    validation = make_windows(held_out.lengths, *sampling(training.protocol))
+    predictions = predict_together([head], held_out, validation, training.protocol.batch_size)[0]
+    scores = global_ccc(for_scoring(predictions, held_out.pts, delay_of(training.recipe)), held_out.labels)
+    return Fitted([{"epoch": 0, **dataclasses.asdict(scores)}], time.monotonic() - begun)
+
+
+def _take_up(loop: Loop, checkpoint: Path) -> None:
+    state = load_state(checkpoint)
+    if state is None:
+        log.info("there is no checkpoint in %s: training begins at its start", checkpoint.parent)
+        return
+    loop.restore(state)
+    log.info("resumed in epoch %d, after %d of its batches", len(loop.history), loop.done)
 
 
 def make_scheduler(optimiser: torch.optim.Optimizer, recipe: TrainRecipe) -> Scheduler | None:

@@ -1,15 +1,18 @@
 """A corpus that lies on the device as a whole: a batch is one gather there, with the numbers of the memory maps."""
 
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cache.records import StreamSpec
 from fuse.batch import Batch
 from fuse.data import Corpus
+from fuse.room import Room, as_tensor
 from fuse.windows import Windows
 
 log = logging.getLogger("affuse")
@@ -31,7 +34,9 @@ class Resident(Corpus):
     va: Tensor
     labelled: Tensor
 
-    def batch(self, windows: Windows, rows: npt.NDArray[np.int64], device: torch.device) -> Batch:
+    def batch(
+        self, windows: Windows, rows: npt.NDArray[np.int64], device: torch.device, room: Room | None = None
+    ) -> Batch:
         """Gather the windows of those rows on the device that holds the corpus; see Batch for shapes."""
         recording, frame = torch.from_numpy(windows.recording[rows]), torch.from_numpy(windows.frame[rows])
         here = frame.to(self.va.device)
@@ -46,6 +51,12 @@ class Resident(Corpus):
         va = self.va[at].masked_fill_(~real.unsqueeze(-1), 0.0)
         return Batch(x, present, real, labelled, va, recording, frame)
 
+    def narrowed(self, streams: tuple[StreamSpec, ...]) -> "Resident":
+        """With these streams alone, by name; their features stay where they are."""
+        held = ("readers", "stats", "values", "seen", "moments")
+        named: dict[str, Any] = {f: {s.name: getattr(self, f)[s.key] for s in streams} for f in held}
+        return replace(self, **named)
+
 
 def gather(values: Tensor, at: Tensor, out: Tensor | None = None) -> Tensor:
     """values [N,D], at i64[B,L]: their rows as [B,L,D]; into ``out`` [B*L,D], where that is given."""
@@ -58,7 +69,7 @@ def resident(corpus: Corpus, device: torch.device) -> Resident:
     values, seen = {}, {}
     for stream, reader in corpus.readers.items():
         parts = [reader.recording(r) for r in corpus.recordings]
-        values[stream] = torch.cat([_tensor(v).to(device) for v, _ in parts])
+        values[stream] = torch.cat([as_tensor(v).to(device) for v, _ in parts])
         seen[stream] = torch.cat([torch.from_numpy(p) for _, p in parts]).to(device)
     moments = {
         name: (torch.from_numpy(s.mean).to(device), torch.from_numpy(s.std).to(device))
@@ -78,13 +89,6 @@ def resident(corpus: Corpus, device: torch.device) -> Resident:
         va=torch.from_numpy(va).to(device),
         labelled=torch.from_numpy(labelled).to(device),
     )
-
-
-def _tensor(values: npt.NDArray[np.generic]) -> Tensor:
-    """As stored, copied out of its memory map; numpy's bfloat16 as torch's."""
-    if values.dtype.name == "bfloat16":
-        return torch.from_numpy(values.view(np.int16).copy()).view(torch.bfloat16)
-    return torch.from_numpy(values.copy())
 
 
 def placed(corpus: Corpus, device: torch.device, wanted: bool | None) -> Corpus:

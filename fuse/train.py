@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +14,11 @@ from cache.recipe import build, to_plain
 from cache.records import StreamSpec
 from cache.registry import load_plugin
 from cache.store import FeatureCache
+from fuse.checkpoint import Draws
 from fuse.data import Corpus, absent_faces, mean_label, open_partition, open_test, permuted
 from fuse.delay import for_training
 from fuse.evaluate import Evaluation, Scored, evaluate
-from fuse.fit import delay_of, fit, predicted
+from fuse.fit import Fitted, Training, delay_of, fit, predicted
 from fuse.folds import folded
 from fuse.heads import Head
 from fuse.heads._base import Protocol
@@ -50,16 +52,30 @@ class RunResult:
     folder: str
 
 
-def prepare(recipe: TrainRecipe) -> tuple[Protocol, FeatureCache, tuple[StreamSpec, ...], Head]:
+@dataclass(frozen=True)
+class Prepared:
+    """What a recipe asks for, before its data is touched. draws: random numbers as they stood after the weights'."""
+
+    recipe: TrainRecipe
+    protocol: Protocol
+    cache: FeatureCache
+    streams: tuple[StreamSpec, ...]
+    head: Head
+    draws: Draws
+
+
+def prepare(recipe: TrainRecipe) -> Prepared:
     """All that can be wrong with a recipe before its data is touched; the head is drawn from the recipe's seed."""
     for plugin in recipe.plugins:
         load_plugin(plugin)
     protocol = protocol_of(recipe)
     check(recipe, protocol)
+    device = torch_device(recipe.device)
     cache = FeatureCache(recipe.cache)
     streams = choose_streams(cache, recipe.streams, recipe.without)
     torch.manual_seed(recipe.seed)
-    return protocol, cache, streams, make_head(recipe, protocol, streams)
+    head = make_head(recipe, protocol, streams)
+    return Prepared(recipe, protocol, cache, streams, head.to(device), Draws(device))
 
 
 def run_train(recipe: TrainRecipe, *, resume: bool = False, quiet: bool = False) -> RunResult:
@@ -68,55 +84,103 @@ def run_train(recipe: TrainRecipe, *, resume: bool = False, quiet: bool = False)
     With ``resume``, a run that was killed goes on from its last checkpoint, and one that is complete is read.
     Raises UsageError or ConfigError for names and options that do not exist, CacheError for what the cache lacks.
     """
+    return run_together([recipe], resume=resume, quiet=quiet)[0]
+
+
+def run_together(recipes: list[TrainRecipe], *, resume: bool = False, quiet: bool = False) -> list[RunResult]:
+    """As ``run_train``, for runs that see the same batches (``fuse.many.shared``): each is gathered once for all."""
     start = time.monotonic()
-    protocol, cache, streams, head = prepare(recipe)
-    device = torch_device(recipe.device)
-    snapshot = _snapshot(cache, streams, recipe)
-    folder = RunFolder(recipe.runs / (cache.dataset or cache.root.name) / run_name(recipe, snapshot))
-    mark = digest(snapshot)
-    if resume:
-        folder.check_data(mark)
-        if done := folder.metrics():
-            log.info("complete: %s", folder.path)
-            return build(RunResult, done)
-    opened = functools.partial(open_partition, snapshot, skip_incomplete=recipe.skip_incomplete)
+    prepared = [prepare(r) for r in recipes]
+    whole = _snapshot(prepared)
+    runs = [_Run(p, _of_run(whole, p)) for p in prepared]
+    done = {i: found for i, run in enumerate(runs) if resume and (found := run.complete())}
+    going = [run for i, run in enumerate(runs) if i not in done]
+    results = iter(_trained(going, whole, start, resume, quiet) if going else ())
+    return [done[i] if i in done else next(results) for i in range(len(runs))]
+
+
+class _Run:
+    """One run: what it is, what it sees of the cache, and its folder."""
+
+    def __init__(self, prepared: Prepared, snapshot: Snapshot) -> None:
+        self.prepared, self.snapshot = prepared, snapshot
+        cache, recipe = prepared.cache, prepared.recipe
+        self.folder = RunFolder(recipe.runs / (cache.dataset or cache.root.name) / run_name(recipe, snapshot))
+        self.mark = digest(snapshot)
+
+    def complete(self) -> RunResult | None:
+        """What it measured, where it is complete. Raises CacheError where it began on other data."""
+        self.folder.check_data(self.mark)
+        done = self.folder.metrics()
+        if done:
+            log.info("complete: %s", self.folder.path)
+        return build(RunResult, done) if done else None
+
+    def start(self, train: Corpus, *, resume: bool) -> Training:
+        """Write what it is before the first step. train: before labels are moved."""
+        p = self.prepared
+        saved = dataclasses.replace(p.recipe, **dataclasses.asdict(p.protocol))
+        told = traits(train), self.mark, describe(p.cache, p.streams)
+        self.folder.start(saved, p.streams, p.recipe.plugins, *told, keep_checkpoint=resume)
+        return Training(p.head, p.recipe, p.protocol, p.draws, self.folder.checkpoint)
+
+
+def _trained(runs: list[_Run], whole: Snapshot, start: float, resume: bool, quiet: bool) -> Iterator[RunResult]:
+    """Train runs on one opening of what they share, then score one after the other."""
+    recipe, device = runs[0].prepared.recipe, next(runs[0].prepared.head.parameters()).device
+    opened = functools.partial(open_partition, whole, skip_incomplete=recipe.skip_incomplete)
     parts = {"train": opened("train")}
     parts["validation"] = opened("validation", parts["train"].stats)
     if recipe.permute_labels:
         parts = {p: permuted(corpus, recipe.seed) for p, corpus in parts.items()}
+    trainings = [run.start(parts["train"], resume=resume) for run in runs]
+    parts["train"] = for_training(parts["train"], delay_of(recipe))
+    for training in trainings:
+        training.head.start_at(mean_label(parts["train"]).to(device))
     parts = {p: placed(corpus, device, recipe.resident) for p, corpus in parts.items()}
-    saved = dataclasses.replace(recipe, **dataclasses.asdict(protocol))
-    declared, on = describe(cache, streams), traits(parts["train"])
-    folder.start(saved, streams, recipe.plugins, on, mark, declared, keep_checkpoint=resume)
-    head.to(device).start_at(mean_label(for_training(parts["train"], delay_of(recipe))).to(device))
-    opening = time.monotonic() - start
-    fitted = fit(head, parts, recipe, protocol, folder.checkpoint, resume=resume, quiet=quiet)
-    trained = time.monotonic()
-    folder.save_history(fitted.history)
-    folder.save_weights(head.state_dict(), parts["train"].stats)
-    evaluations, data = _score_all(head, parts, snapshot, recipe, protocol, folder)
+    opening = (time.monotonic() - start) / len(runs)
+    fitted = fit(trainings, parts, resume=resume, quiet=quiet)
+    for run, found in zip(runs, fitted, strict=True):
+        own = {p: corpus.narrowed(run.prepared.streams) for p, corpus in parts.items()}
+        yield _finish(run, own, found, opening + found.seconds)
+
+
+def _finish(run: _Run, parts: dict[str, Corpus], fitted: Fitted, seconds: float) -> RunResult:
+    """Save the weights, score, and leave the numbers."""
+    start, head, recipe = time.monotonic(), run.prepared.head, run.prepared.recipe
+    run.folder.save_history(fitted.history)
+    run.folder.save_weights(head.state_dict(), parts["train"].stats)
+    evaluations, data = _score_all(head, parts, run.snapshot, recipe, run.prepared.protocol, run.folder)
     result = RunResult(
         head=recipe.head,
-        streams=[s.name for s in streams],
+        streams=[s.name for s in run.prepared.streams],
         seed=recipe.seed,
         parameters=sum(p.numel() for p in head.parameters()),
         epochs=len(fitted.history),
-        seconds=round(opening + fitted.seconds + time.monotonic() - trained, 1),
+        seconds=round(seconds + time.monotonic() - start, 1),
         evaluations=evaluations,
         data=data,
-        folder=str(folder.path),
+        folder=str(run.folder.path),
     )
-    folder.save_metrics(to_plain(result))
+    run.folder.save_metrics(to_plain(result))
     return result
 
 
-def _snapshot(cache: FeatureCache, streams: tuple[StreamSpec, ...], recipe: TrainRecipe) -> Snapshot:
-    """The cache as it is now, cut into the recipe's folds where it has any."""
-    snapshot = take_snapshot(cache, streams, recipe.labels)
+def _snapshot(prepared: list[Prepared]) -> Snapshot:
+    """The cache as it is now, cut into the fold where there is one; all runs' streams, by key."""
+    recipe = prepared[0].recipe
+    streams = {s.key: dataclasses.replace(s, name=s.key) for p in prepared for s in p.streams}
+    snapshot = take_snapshot(prepared[0].cache, tuple(streams.values()), recipe.labels)
     if recipe.fold is None:
         return snapshot
     split = folded(snapshot.split, recipe.folds, recipe.fold, recipe.fold_by)
     return dataclasses.replace(snapshot, split=split)
+
+
+def _of_run(whole: Snapshot, prepared: Prepared) -> Snapshot:
+    """What one run sees of it: its streams, by name."""
+    readers = {s.name: whole.readers[s.key] for s in prepared.streams}
+    return dataclasses.replace(whole, streams=prepared.streams, readers=readers)
 
 
 def _score_all(

@@ -102,4 +102,11 @@ def visible(
     x[m]: [B,L,D]; present[m], real: bool[B,L]. Returns (x, seen) with seen[m] = present[m] & real.
     """
     seen = {m: present[m] & real for m in x}
-    return {m: torch.where(seen[m].unsqueeze(-1), v, v.new_zeros(())) for m, v in x.items()}, seen
+    return {
+        m: v if _all(seen[m]) else torch.where(seen[m].unsqueeze(-1), v, v.new_zeros(())) for m, v in x.items()
+    }, seen
+
+
+def _all(mask: Tensor) -> bool:
+    """Whether nothing need be zeroed, where that is known without waiting for another device."""
+    return mask.device.type == "cpu" and bool(mask.all())

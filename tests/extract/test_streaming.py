@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from cache.align import POLICIES, align
 from cache.errors import CacheError, DataError
+from cache.prefetch import prefetched, within
 from cache.records import Timeline, Track
 from extract.encoders import ENCODERS, Encoder
-from extract.prefetch import prefetched, within
 from extract.recipe import extract_recipe
 from extract.run import run_extract
 from extract.sound import Resampler, SoundFile, listen, read_waveform, sound_at

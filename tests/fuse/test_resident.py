@@ -43,6 +43,15 @@ def test_a_run_gives_the_same_numbers_and_the_same_folder(toy_cache, tmp_path):
     assert mapped.folder.rpartition("/")[2] == held.folder.rpartition("/")[2]
 
 
+def test_annotation_delay_reaches_what_lies_on_the_device(toy_cache, tmp_path):
+    asked = {"head": "linear", "epochs": 2, "device": "cpu", "delay_valence": 0.4, "delay_arousal": 0.2}
+    late, held, unmoved = (
+        run_train(train_recipe(toy_cache.root, None, {**asked, **more, "runs": tmp_path / str(n)}), quiet=True)
+        for n, more in enumerate(({}, {"resident": True}, {"delay_valence": 0, "delay_arousal": 0}))
+    )
+    assert held.evaluations == late.evaluations != unmoved.evaluations
+
+
 def test_by_default_only_a_gpu_holds_features(corpus):
     assert placed(corpus, CPU, None) is corpus
     assert placed(corpus, CPU, False) is corpus

@@ -164,7 +164,8 @@ def test_every_head_trains_from_the_cache_and_is_whole_in_its_run_folder(toy_cac
     made = replace(made, options=TINY.get(head, {}), temporal=temporal, temporal_options=front)
     result = run_train(made, quiet=True)
     assert np.isfinite(result.evaluations["test"].raw.mean)
-    protocol, _, streams, model = prepare(replace(made, seed=7))
+    again = prepare(replace(made, seed=7))
+    protocol, streams, model = again.protocol, again.streams, again.head
     model.load_state_dict(load_file(Path(result.folder) / "best.safetensors"))
     snapshot = take_snapshot(toy_cache, streams, "va")
     test = open_test(snapshot, tmp_path, "test", open_partition(snapshot, "train").stats)

@@ -1,4 +1,4 @@
-"""Work ahead in a thread: what feeds an encoder is read while the encoder computes.
+"""Work ahead in a thread: what comes next is read while the consumer computes.
 
 The queue is bounded, so a fast reader waits and memory stays small. A reader that gives nothing for ``stall_s`` is an
 error of its file, not the end of the run.

@@ -103,7 +103,7 @@ def evaluate(
 def predict(
     run: Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN")],
     media: Annotated[
-        list[Path] | None, typer.Argument(help="Videos, sound, folders of face crops.", metavar="[MEDIA]...")
+        list[Path] | None, typer.Argument(help="Videos, sound, folders of face crops.", metavar="MEDIA")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Default: var/predict/DATASET/RUN.", metavar="DIR")] = None,
     cache: Annotated[

@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from cache.errors import DataError, MissingData
 from cache.ids import folder_of
+from cache.prefetch import prefetched
 from cache.progress import progress
 from extract.media import Damage, VideoFile, decode, open_media, upright
 from extract.overlay_panel import Panel, Pixels
-from extract.prefetch import prefetched
 
 F64 = npt.NDArray[np.float64]
 COPIED = {"aac", "ac3", "alac", "eac3", "mp3", "opus"}  # what players expect in MP4

@@ -30,7 +30,7 @@ COMMANDS = [
     "robustness",
     "cache info",
 ]
-COMMANDS += ["cache why", "cache diff", "cache prune", "cache receipt", "cache inspect"]
+COMMANDS += ["predict", "submit", "cache why", "cache diff", "cache prune", "cache receipt", "cache inspect"]
 
 
 @pytest.fixture

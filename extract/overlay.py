@@ -80,20 +80,17 @@ def _pictures(film: VideoFile) -> Iterator[tuple[Fraction, Pixels]]:
     """Every frame as it is to be seen, u8[H,W,3], upright, all of the first one's size, with its unit of time."""
     shape = None
     for frame in film.frames():
-        aspect = frame.sample_aspect_ratio if hasattr(frame, "sample_aspect_ratio") else None
         rgb = upright(frame)
-        shape = shape or _square(rgb.shape, aspect, turned=frame.rotation % 180 != 0)
+        shape = shape or _square(rgb.shape, film.aspect, turned=frame.rotation % 180 != 0)
         if rgb.shape[:2] != shape:
             made = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(width=shape[1], height=shape[0])
             rgb = made.to_ndarray(format="rgb24")
         yield frame.time_base, rgb
 
 
-def _square(shape: tuple[int, ...], aspect: Fraction | None, *, turned: bool) -> tuple[int, int]:
+def _square(shape: tuple[int, ...], aspect: float, *, turned: bool) -> tuple[int, int]:
     """Height and width with square pixels."""
     height, width = shape[:2]
-    if not aspect or aspect <= 0:
-        return height, width
     return (round(height * aspect), width) if turned else (height, round(width * aspect))
 
 

@@ -148,13 +148,16 @@ def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
 
 def _check_expected(wanted: Wanted, settings: dict[str, Any]) -> None:
     apart = differing(wanted.expected, settings) if wanted.expected is not None else {}
-    if apart:
-        told = ", ".join(f"{name} = {spelled(was)}, here {spelled(now)}" for name, (was, now) in apart.items())
-        elsewhere = f"say where those weights are: --set {wanted.name}.weights=DIR"
-        raise DataError(
-            f"stream {wanted.name!r} cannot be made again as it was: {told}",
-            hint=elsewhere if "weights" in apart else "take the version of the program that made it, or train anew",
-        )
+    if not apart:
+        return
+    told = ", ".join(f"{name} = {spelled(was)}, here {spelled(now)}" for name, (was, now) in apart.items())
+    flags = {"faces.weights": "--face-weights PATH", "recogniser.weights": "--recogniser DIR"}
+    flags["weights"] = f"--set {wanted.name}.weights=DIR"
+    flag = next((flag for name, flag in flags.items() if name in apart), "")
+    raise DataError(
+        f"stream {wanted.name!r} cannot be made again as it was: {told}",
+        hint=f"say where those weights are: {flag}" if flag else "take the version of the program that made it",
+    )
 
 
 def _origin(wanted: Wanted) -> dict[str, Any]:

@@ -123,6 +123,23 @@ def test_a_turned_film_stands_upright(media, tmp_path):
     assert abs(int(upright[:, :100].mean()) - int(upright[:, -100:].mean())) > 100  # it is turned at all
 
 
+@pytest.mark.parametrize(("turn", "shape"), [(0, (320, 640)), (90, (640, 320))])
+def test_pixels_that_are_not_square_are_shown_as_they_are_meant(tmp_path, turn, shape):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as out:
+        film = out.add_stream("libx264", rate=25)
+        film.width = film.height = 320
+        film.pix_fmt, film.codec_context.sample_aspect_ratio = "yuv420p", Fraction(2, 1)
+        film.set_display_rotation(turn)
+        for _ in range(5):
+            out.mux(film.encode(av.VideoFrame.from_ndarray(np.full((320, 320, 3), 90, np.uint8), format="rgb24")))
+        out.mux(film.encode(None))
+    draw(path, tmp_path / "o.mp4")
+    shown = frames(tmp_path / "o.mp4")[1][0]
+    panel = Panel(np.zeros(1), np.zeros((1, 2)), shape[1]).height
+    assert shown.shape == (shape[0] + panel, shape[1], 3)
+
+
 def test_small_odd_and_silent_films_are_drawn(media, tmp_path):
     path = media(tmp_path / "a.mp4", np.array([0.0]))
     draw(path, tmp_path / "o.mp4")

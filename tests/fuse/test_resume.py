@@ -124,7 +124,7 @@ def test_a_table_resumes_run_by_run(toy_cache, tmp_path, monkeypatch):
     table = AblateRecipe(
         toy_cache.root, (Row("a", "concat"), Row("b", "unimodal", ("face",))), tmp_path, SMALL, seeds=2
     )
-    with killed_after(monkeypatch, 60):
+    with killed_after(monkeypatch, 100):
         run_ablate(table, quiet=True)
     done = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("metrics.json")}
     assert 0 < len(done) < 4

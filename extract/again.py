@@ -167,7 +167,7 @@ def want_again(record: Record, recordings: list[Recording], how: Again) -> Wante
         raise UsageError(f"stream {record.key} was imported: no encoder here makes it", hint=hint)
     faces = _faces(record, recordings, how) if record.modality == "visual" else None
     decode = settings["decoder"].partition("+")[2] or "cpu"
-    expected = {**settings, "faces": faces.settings()} if faces else settings
+    expected = {**settings, "faces": faces.settings()} if faces and "faces" not in settings else settings
     if made_by == FACE_BOX and faces:
         return replace(want_boxes(faces, decode), expected=expected)
     encoder, _, model = made_by.partition(":")

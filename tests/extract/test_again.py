@@ -80,8 +80,10 @@ def test_whole_frames_and_crops_side_by_side_aliases_and_boxes(light_encoders, d
 def test_another_detector_is_another_stream(light_encoders, detector, film, manifest, tmp_path):
     extract(manifest(a={"video": film}), tmp_path / "cache", visual=["brightness"], faces="largest")
     how = Again(tmp_path / "new", face_weights="other.onnx")
-    with pytest.raises(DataError, match=r"faces.weights = .sha-of-hub., here .sha-of-other.onnx.; .*--face-weights"):
-        run_again([film], records(tmp_path / "cache"), how, quiet=True)
+    for key, about in records(tmp_path / "cache").items():  # brightness and face-box
+        told = r"faces.weights = .sha-of-hub., here .sha-of-other.onnx.*; .*--face-weights"
+        with pytest.raises(DataError, match=told):
+            run_again([film], {key: about}, how, quiet=True)
     with pytest.raises(UsageError, match=r"crops faces itself \(largest\)"):
         run_again([film], records(tmp_path / "cache"), Again(tmp_path / "new", faces="tracked"), quiet=True)
 

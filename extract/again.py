@@ -161,10 +161,11 @@ def _not_crops(records: list[Record], recordings: Mapping[str, Recording], how: 
 def want_again(record: Record, recordings: list[Recording], how: Again) -> Wanted:
     """The encoder of a stream as it was asked for, under what has to come out."""
     settings, origin = record.settings, record.origin
-    made_by = settings.get("encoder")
-    if not isinstance(made_by, str):
-        hint = "import such features of the new media, then predict from their cache: --cache DIR --partition NAME"
-        raise UsageError(f"stream {record.key} was imported: no encoder here makes it", hint=hint)
+    made_by = str(settings.get("encoder", "imported"))
+    how_made = "imported" if made_by.startswith("imported") else "converted" if "converted" in settings else ""
+    if how_made:
+        hint = "bring such features of the new media into a cache and predict from there: --cache DIR --partition NAME"
+        raise UsageError(f"stream {record.key} was {how_made}: no encoder here makes it", hint=hint)
     faces = _faces(record, recordings, how) if record.modality == "visual" else None
     decode = settings["decoder"].partition("+")[2] or "cpu"
     expected = {**settings, "faces": faces.settings()} if faces and "faces" not in settings else settings
@@ -175,8 +176,9 @@ def want_again(record: Record, recordings: list[Recording], how: Again) -> Wante
     known = {f.name for f in dataclasses.fields(cls.Config)}
     told = {k: v for k, v in settings["options"].items() if k in known}
     asked = merge(told, {"model": model or None}, origin.get("config", {}), how.options.get(record.name, {}))
-    made = cls(build(cls.Config, asked, where=record.name))
+    config = build(cls.Config, asked, where=record.name)
     try:
+        made = cls(config)
         signature = made.signature()
     except WeightsNotFound as error:
         hint = f"say where they are: --set {record.name}.weights=DIR"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cache.errors import CacheError
 from cache.reader import StreamReader
-from cache.records import Labels, Partitions, StreamSpec
+from cache.records import Labels, StreamSpec
 from cache.stats import Stats, stream_stats
 from cache.store import FeatureCache
 from fuse.batch import Batch
@@ -131,15 +131,15 @@ def open_test(
 
 
 def open_unlabelled(
-    cache: FeatureCache, streams: tuple[StreamSpec, ...], recordings: list[str], stats: dict[str, Stats]
+    cache: FeatureCache, readers: dict[str, StreamReader], recordings: list[str], stats: dict[str, Stats]
 ) -> Corpus:
     """Any recordings of a cache, to be predicted: their labels, where they have any, are not looked at.
 
-    Raises CacheError where one lacks a stream.
+    readers: of its streams, by name. Raises CacheError where a recording lacks one.
     """
-    readers = {s.name: cache.reader(s.key) for s in streams}
-    snapshot = Snapshot(cache, streams, "", Partitions(), readers, {})
-    _incomplete(snapshot, recordings, False)
+    lacking = [f"{name} of {r!r}" for r in recordings for name, reader in readers.items() if r not in reader.folders]
+    if lacking:
+        raise CacheError(f"{cache.where} lacks {', '.join(lacking)}", hint="extract again: that makes what is missing")
     pts = {r: cache.timelines.read(r).pts for r in recordings}
     share = Share(len(recordings), len(recordings), len(recordings), 0, 0)
     return Corpus(recordings, [len(t) for t in pts.values()], pts, {}, readers, stats, share)

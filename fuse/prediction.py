@@ -5,7 +5,7 @@ by itself, so that its numbers do not depend on what else is predicted with it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ import torch
 
 from cache.errors import CacheError, CorruptCache
 from cache.progress import progress
-from cache.records import Partitions, StreamSpec
+from cache.reader import StreamReader
+from cache.records import Partitions
 from cache.store import FeatureCache
 from fuse.data import absent_faces, open_unlabelled
 from fuse.elsewhere import members
@@ -56,16 +57,16 @@ class Prediction:
 
 
 def predict_recording(
-    run: Finished, cache: FeatureCache, streams: tuple[StreamSpec, ...], recording: str, device: torch.device
+    run: Finished, cache: FeatureCache, readers: dict[str, StreamReader], recording: str, device: torch.device
 ) -> Predicted:
     """Every frame of one recording of a cache, later by the run's delays, as it would be scored.
 
-    Raises CacheError where the cache lacks a stream of it.
+    readers: of the run's streams there, by name. Raises CacheError where the cache lacks a stream of it.
     """
-    corpus = open_unlabelled(cache, streams, [recording], run.stats)
+    corpus = open_unlabelled(cache, readers, [recording], run.stats)
     run.head.to(device)
     raw = predicted(run.head, corpus, run.recipe, run.protocol)
-    absent = absent_faces(corpus, streams) if run.recipe.interpolate else None
+    absent = absent_faces(corpus, run.streams) if run.recipe.interpolate else None
     return Predicted(corpus.pts[recording], raw[recording], postprocess(raw, run.width, absent)[recording])
 
 
@@ -84,14 +85,14 @@ def predict_all(
     wanted: the recording in the cache, by the name that its files get. keys: of the cache's streams by their names,
     where they are not the run's. Returns what was predicted, and of the others why not, by name.
     """
-    streams = tuple(replace(s, key=keys[s.name]) for s in run.streams) if keys else run.streams
+    readers = {s.name: cache.reader(keys[s.name] if keys else s.key) for s in run.streams}
     made: dict[str, Predicted] = {}
     failed: dict[str, str] = {}
     on = torch_device(device)
     with progress("predict", len(wanted), quiet=quiet) as step:
         for name, recording in wanted.items():
             try:
-                one = predict_recording(run, cache, streams, recording, on)
+                one = predict_recording(run, cache, readers, recording, on)
             except (CacheError, CorruptCache) as error:
                 failed[name] = " ".join(f"{name}: {error}".split())
             else:

@@ -169,6 +169,15 @@ def test_a_partition_is_predicted_without_opening_a_label(corpus, run, call, mon
     assert call(run)[0] == 2
 
 
+def test_a_recording_that_was_not_extracted_is_named_and_the_others_go_on(corpus, run, call, tmp_path):
+    shutil.copytree(corpus / "cache", tmp_path / "cache")
+    cache = FeatureCache(tmp_path / "cache")
+    shutil.rmtree(cache.folder(cache.resolve("hubert").key, "clip5"))
+    code, result, _ = call(run, "--partition", "test", "--cache", cache.root)
+    assert (code, [*result["frames"]]) == (3, ["clip4"])
+    assert "lacks hubert of 'clip5'" in result["failures"][0]
+
+
 def test_what_lacks_sound_words_or_picture_is_predicted_and_what_is_no_film_is_named(
     corpus, run, call, media, tmp_path
 ):
@@ -239,9 +248,13 @@ def test_another_version_of_an_encoder_is_refused(corpus, run, tmp_path, monkeyp
 
 
 def test_a_stream_that_was_imported_cannot_be_made(corpus, run, tmp_path):
-    about = {"name": "x", "modality": "visual", "dim": 2, "settings": {"imported": "csd"}, "origin": {}}
+    about = {"name": "x", "modality": "visual", "dim": 2, "settings": {"encoder": "imported:csd"}, "origin": {}}
     with pytest.raises(UsageError, match="was imported: no encoder here makes it"):
         run_again([corpus / "clip4.mp4"], {stream_key("x", about["settings"]): about}, Again(tmp_path / "new"))
+    key, swin = next((k, d) for k, d in declared(load_run(run)).items() if d["name"] == "swin")
+    other = {**swin, "settings": {**swin["settings"], "dtype": "bfloat16", "converted": {"from": key}}}
+    with pytest.raises(UsageError, match="was converted: no encoder here makes it"):
+        run_again([corpus / "clip4.mp4"], {stream_key("swin", other["settings"]): other}, Again(tmp_path / "new"))
     with pytest.raises(DataError, match="has other settings"):
         run_again([corpus / "clip4.mp4"], {"x-000": about}, Again(tmp_path / "new"))
 

@@ -19,7 +19,6 @@ import numpy.typing as npt
 from cache.errors import UsageError
 from cache.records import Modality, Track
 from extract.blocks import FrameBlock
-from extract.encoders._base import batches
 from extract.encoders._frozen import FrozenEncoder
 from extract.encoders._pixels import Preprocess
 from extract.encoders._precision import Precision, computing
@@ -127,12 +126,12 @@ class ClipEncoder(FrozenEncoder[FrameBlock]):
         """Clips as positions among the kept frames, i64[R,T] -> f32[R,D]."""
         import torch
 
-        rows = []
+        def embedded(some: npt.NDArray[np.int64]) -> torch.Tensor:
+            x = self._frames[torch.from_numpy(some).to(self.device)].transpose(1, 2)  # (B, 3, T, S, S)
+            return self.embed(x.contiguous(memory_format=torch.channels_last_3d))
+
         with computing(self.cfg.precision, self.device):
-            for some in batches(clips, self.cfg.batch_size):
-                x = self._frames[torch.from_numpy(some).to(self.device)].transpose(1, 2)  # (B, 3, T, S, S)
-                rows.append(self.embed(x.contiguous(memory_format=torch.channels_last_3d)).float().cpu().numpy())
-        return np.concatenate(rows)
+            return self.fitting.joined(clips, embedded).float().cpu().numpy()
 
     def _spread(self, values: npt.NDArray[np.float32], first: int) -> Track:
         """Row r holds for the frames from ``first + r * every`` on, as far as they were computed, gaps left out."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extract.encoders._base import Block, Encoder
+from extract.encoders._fitting import Fitting
 from extract.encoders._precision import halve
 from extract.encoders._published import CONFIG, FILE, Found, Published
 from extract.encoders._tensors import Names, announce_random, fill, seeded, tensor_hash
@@ -24,6 +25,7 @@ class FrozenEncoder(Encoder[Block]):
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
         self.device: torch.device | None = None
+        self.fitting = Fitting(cfg.batch_size, f"encoder {type(self).__name__.lower()}")
         self.net: Any = None
 
     def find(self) -> Found:

@@ -33,12 +33,11 @@ class FrameEncoder(TrainableEncoder[FrameBlock]):
 
     def push(self, block: FrameBlock) -> Track:
         """rgb: N x u8[H,W,3] -> N rows."""
-        rows = []
+        if not block.rgb:
+            return Track.concat([], self.dim)
         with computing(self.cfg.precision, self.device):
-            for frames in batches(block.rgb, self.cfg.batch_size):
-                rows.append(self.embed(self.preprocess.cropped(frames, self.device)).float().cpu().numpy())  # (B, D)
-        values = np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
-        return Track(block.spans, values)
+            rows = self.fitting.joined(block.rgb, lambda rgb: self.embed(self.preprocess.cropped(rgb, self.device)))
+            return Track(block.spans, rows.float().cpu().numpy())  # (N, D)
 
     def inputs_at(self, block: FrameBlock, times: Times) -> "Iterator[tuple[Places, torch.Tensor]]":
         """u8[b,3,S,S] of the frames on screen at ``times``."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from extract.encoders._fitting import upload
+
 if TYPE_CHECKING:
     import torch
 
@@ -38,7 +40,7 @@ class Preprocess:
         shapes = [f.shape for f in frames]
         for shape in dict.fromkeys(shapes):
             at = [i for i, s in enumerate(shapes) if s == shape]
-            same = torch.from_numpy(np.stack([frames[i] for i in at])).to(device)  # (b, H, W, 3)
+            same = upload(np.stack([frames[i] for i in at]), device)  # (b, H, W, 3)
             cropped[at] = self._crop(self._resize(same.permute(0, 3, 1, 2)))
         return cropped
 

@@ -100,7 +100,8 @@ class SpeechEncoder(LayeredEncoder[Waveform], SoundEncoder):
                 while oldest + len(kept) < some[-1].stop:
                     kept = torch.cat([kept, next(conv)])
                 kept, oldest = kept[some[0].start - oldest :], some[0].start
-                h = self._states(torch.stack([kept[w.start - oldest : w.stop - oldest] for w in some]))
+                stacked = torch.stack([kept[w.start - oldest : w.stop - oldest] for w in some])
+                h = self.fitting.joined(stacked, self._states)
             seen = zip(some, h.float().cpu().numpy(), strict=True)
             yield np.concatenate([values[w.first - w.start : w.last - w.start] for w, values in seen])
 

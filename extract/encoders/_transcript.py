@@ -6,6 +6,7 @@ length, so nothing is ever padded and no mask is needed.
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,10 @@ import numpy.typing as npt
 from cache.errors import UsageError
 from cache.records import Modality, Track
 from extract.blocks import TimedText
-from extract.encoders._base import batches
 from extract.encoders._layers import LayeredEncoder
 from extract.encoders._precision import Precision, computing
 from extract.encoders._tokens import tokenize
-from extract.encoders._windows import windows
+from extract.encoders._windows import Window, windows
 
 if TYPE_CHECKING:
     import torch
@@ -100,13 +100,16 @@ class TextEncoder(LayeredEncoder[list[TimedText]]):
 
         before, behind = self.closing()
         hidden = np.empty((len(ids), len(self._depths) * self.net.config.hidden_size), np.float32)
+
+        def states(some: Sequence[Window]) -> npt.NDArray[np.float32]:
+            closed = [[*before, *ids[w.start : w.stop], *behind] for w in some]
+            x = torch.tensor(np.array(closed), device=self.device)  # (b, W + specials), one length
+            return self._states(x).float().cpu().numpy()
+
         cut = windows(len(ids), self.cfg.context_tokens, self.cfg.stride_tokens)
         with computing(self.cfg.precision, self.device):
-            for some in batches(cut, self.cfg.batch_size):
-                closed = [[*before, *ids[w.start : w.stop], *behind] for w in some]
-                x = torch.tensor(np.array(closed), device=self.device)  # (b, W + specials), one length
-                h = self._states(x).float().cpu().numpy()[:, len(before) :]  # (b, W + behind, K * D)
-                for w, rows in zip(some, h, strict=True):
+            for some, h in self.fitting.each(cut, states):
+                for w, rows in zip(some, h[:, len(before) :], strict=True):  # (b, W + behind, K * D)
                     hidden[w.first : w.last] = rows[w.first - w.start : w.last - w.start]
         return hidden
 

@@ -93,12 +93,16 @@ class Spectrogram(SoundEncoder, TrainableEncoder[Waveform]):
     def pieces(self, sound: Waveform) -> Iterator[Track]:
         """samples: f32[S] at 44.1 kHz -> ceil(S / hop) rows, a batch of windows at a time."""
         edges = self._edges(len(sound.samples))
-        spans, size = self._spans(edges, sound), self.cfg.batch_size
-        for at, starts in enumerate(batches(self._starts(edges), size)):
+        spans, done = self._spans(edges, sound), 0
+
+        def embedded(starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
             mel = self._mel(sound.samples, starts)
             with computing(self.cfg.precision, self.device):
-                values = self.embed(mel).float().cpu().numpy()
-            yield Track(spans[at * size : (at + 1) * size], values)
+                return self.embed(mel).float().cpu().numpy()
+
+        for starts, values in self.fitting.each(self._starts(edges), embedded):
+            yield Track(spans[done : done + len(starts)], values)
+            done += len(starts)
 
     def inputs_at(self, sound: Waveform, times: Times) -> "Iterator[tuple[Places, torch.Tensor]]":
         """f32[b,1,64,columns]: the spectrograms of the rows that hold at ``times``."""

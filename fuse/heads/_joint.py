@@ -30,11 +30,12 @@ def joint_cross_attention(
 ) -> dict[str, Tensor]:
     """The three equations above. x[m]: [B,L,d_m], in the order in which J joins them. Returns X_att of same shapes."""
     joint = torch.cat(list(x.values()), dim=-1)  # J [B,L,d]
+    scale = 1 / math.sqrt(joint.shape[-1])
     attended = {}
     for m, x_m in x.items():
-        c = torch.tanh(x_m.mT @ (w_j[m] @ joint) / math.sqrt(joint.shape[-1]))  # C_m [B,d_m,d]
-        h = torch.relu(w[m] @ x_m + w_c[m] @ c.mT)  # H_m [B,k,d_m]
-        attended[m] = w_h[m] @ h + x_m  # X_att,m [B,L,d_m]
+        c = (x_m.mT @ ((scale * w_j[m]) @ joint)).tanh_()  # C_m [B,d_m,d], the one large tensor, in place
+        h = torch.relu(x_m.mT @ w[m].mT + c @ w_c[m].mT)  # H_m^T [B,d_m,k]: one product for all windows
+        attended[m] = (h @ w_h[m].mT).mT + x_m  # X_att,m [B,L,d_m]
     return attended
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from cache.errors import UsageError
+from cache.errors import DataError, UsageError
 from cache.records import MODALITIES, Track
 from extract.blocks import FrameBlock, TimedText, Waveform
 from extract.encoders import ENCODERS
@@ -117,6 +117,37 @@ def test_batch_size_changes_neither_values_nor_settings(name):
     np.testing.assert_allclose(a.values, b.values, atol=1e-5)
     assert one.settings() == many.settings()
     assert one.weights_hash == many.weights_hash
+
+
+def cramped(encoder, most: int) -> None:
+    """From here on the network has no memory for more than ``most`` items at once."""
+
+    def refuse(module, args, kwargs):
+        first = next(v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor))
+        if len(first) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    for net in filter(None, (encoder.net, getattr(encoder.net, "encoder", None))):
+        net.register_forward_pre_hook(refuse, with_kwargs=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_device_memory_ends_batches_shrink_and_the_numbers_stay(name, caplog):
+    plain, short = (loaded(name, batch_size=7) for _ in range(2))
+    cramped(short, 2)
+    for seed in (1, 2):
+        a, b = (encode(e, recording(e, seed)) for e in (plain, short))
+        np.testing.assert_allclose(a.values, b.values, atol=1e-5)
+        np.testing.assert_array_equal(a.spans, b.spans)
+    assert caplog.text.count("no memory for a batch of 7; going on with 3") == (short.fitting.size < 7)
+    assert short.fitting.size in (1, 7)  # once found out it is kept
+
+
+def test_a_single_item_that_is_too_large_is_one_error():
+    encoder = loaded("swin", batch_size=4)
+    cramped(encoder, 0)
+    with pytest.raises(DataError, match=r"no memory for a single item: CUDA out of memory.*--device cpu"):
+        encode(encoder, recording(encoder, 1))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -99,6 +99,73 @@ def evaluate(
     show(found, json_, elsewhere_table(found))
 
 
+@command(app, "predict")
+def predict(
+    run: Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN")],
+    media: Annotated[
+        list[Path] | None, typer.Argument(help="Videos, sound, folders of face crops.", metavar="MEDIA")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Default: var/predict/DATASET/RUN.", metavar="DIR")] = None,
+    cache: Annotated[
+        str | None, typer.Option(help="Where features go (var/predict/cache); with --partition, are.", metavar="DIR")
+    ] = None,
+    partition: Annotated[
+        str | None, typer.Option(help="Of the run's cache, or --cache, instead of media.", metavar="NAME")
+    ] = None,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also draw a film of each video and its traces.")] = False,
+    transcript: Annotated[
+        Path | None, typer.Option(help="A transcript, or a folder of them. Default: beside the media.", metavar="PATH")
+    ] = None,
+    faces: Annotated[str | None, typer.Option(help="For a run on a corpus's crops: largest or tracked.")] = None,
+    face_weights: Annotated[str | None, typer.Option(help="YuNet's ONNX file, if it moved.", metavar="PATH")] = None,
+    recogniser: Annotated[str | None, typer.Option(help="The run's Whisper, if it moved.", metavar="DIR")] = None,
+    fps: Fps = None,
+    plugin: Plugin = None,
+    device: Device = None,
+    set_: Set = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Valence and arousal of every frame of new videos, by a finished run, from exactly the features it was trained on.
+
+    Writes NAME.csv (frame,time_s,valence,arousal), smoothed as the run was scored, and raw/NAME.csv. No label is
+    opened. Weights that have moved: --set STREAM.weights=DIR. Exit code 3: some recordings failed, the rest is done.
+
+    Example: python cli.py predict var/runs/demo/concat-...-seed0 video.mp4 --overlay
+    """
+    from cache.recipe import build, merge, parse_sets
+    from cache.registry import load_plugin
+    from cache.store import FeatureCache
+    from extract.again import Again, run_again
+    from extract.overlay import draw_overlays
+    from fuse.finished import declared, load_run
+    from fuse.prediction import PREDICTED, in_partition, out_folder, predict_all, prediction_lines, prediction_of
+
+    if partition and (media or overlay):
+        raise UsageError("--partition predicts what a cache has, without media", hint="leave media and --overlay out")
+    for path in plugin or []:
+        load_plugin(path)
+    trained = load_run(run)
+    folder = out_folder(trained, out, partition)
+    new = None
+    if partition:
+        store = FeatureCache(cache or trained.recipe.cache)
+        wanted = in_partition(trained, store, partition)
+    else:
+        given = {"cache": cache or PREDICTED / "cache", "faces": faces, "face_weights": face_weights, "fps": fps}
+        given |= {"recogniser": recogniser, "device": device, "options": parse_sets(set_ or [])}
+        new = run_again(media or [], declared(trained), build(Again, merge(given)), transcript, quiet=quiet)
+        store, wanted = FeatureCache(new.cache), new.recordings
+    keys = new.keys if new else None
+    made, failed = predict_all(trained, store, wanted, folder, keys=keys, device=device or "auto", quiet=quiet)
+    films = {n: (new.films[n], p.times, p.smoothed) for n, p in made.items() if new and n in new.films}
+    drawn, spoilt = draw_overlays(films, folder, quiet=quiet) if overlay else ([], {})
+    notes, failures = (new.notes, new.failures) if new else ([], {})
+    result = prediction_of(trained, folder, made, notes, {**failures, **failed, **spoilt}, drawn)
+    show(result, json_, *prediction_lines(result))
+    return SOME_FAILED if result.failures else 0
+
+
 @command(app, "demo")
 def demo(
     root: Annotated[Path, typer.Option(help="Where the corpus, the plots and the table go.")] = Path("var/demo"),

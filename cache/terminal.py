@@ -21,6 +21,7 @@ INTERRUPTED = 130
 SOME_FAILED = 3
 KEPT = {
     "extract": "what is committed is kept: run the same command to go on",
+    "predict": "what is extracted is kept: run the same command to go on",
     "demo": "what is extracted is kept: run the same command to go on",
     "convert": "what is converted is kept: run the same command to go on",
     "train-encoder": "the weights are not kept: run the same command to start anew",

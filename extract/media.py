@@ -98,11 +98,15 @@ def _cause(error: Exception) -> str:
 
 
 class VideoFile:
-    """The largest video stream of a file. ``timeline`` and ``info`` are complete once it was read to the end."""
+    """The largest video stream of a file. ``timeline`` and ``info`` are complete once it was read to the end.
+
+    aspect: width of a pixel over its height, known once the first frame is out; frames come as they are coded.
+    """
 
     def __init__(self, path: Path, decode: str = "cpu") -> None:
         self.path, self.decode = path, decode
         self.info: dict[str, Any] = {}
+        self.aspect = 1.0
         self._pts: list[float] = []
         self._end = 0.0
         self._moved = 0.0
@@ -152,6 +156,7 @@ class VideoFile:
         with open_media(self.path, self.decode) as container:
             stream = self._largest(container)
             stream.thread_type = "AUTO"
+            self.aspect = float(stream.sample_aspect_ratio or 1)
             fps = float(stream.average_rate) if stream.average_rate else 0.0
             self.info = {"stream": stream.index, "codec": stream.codec_context.name, "fps": fps}
             claimed = claimed_s(container, stream)

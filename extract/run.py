@@ -53,8 +53,12 @@ class ExtractResult:
 
 def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
     """Extract what is missing. Raises on wrong recipes, roots and weights; single bad recordings are reported."""
+    return run_prepared(recipe, prepare(recipe), quiet=quiet)
+
+
+def run_prepared(recipe: ExtractRecipe, prepared: Prepared, *, quiet: bool = False) -> ExtractResult:
+    """As ``run_extract``, for recordings and streams that are known; of the recipe only where and how they are made."""
     start = time.monotonic()
-    prepared = prepare(recipe)
     cache = FeatureCache.create(recipe.cache, recipe.dataset)
     with at_work(cache.root):  # so that nothing is pruned meanwhile
         return _run(recipe, prepared, cache, start, quiet)

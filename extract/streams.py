@@ -5,11 +5,12 @@ of the weights it came from: while that is unchanged, its hash is known and torc
 """
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from cache.errors import CorruptCache, DataError, UsageError
-from cache.fingerprint import canonical, stream_key
-from cache.recipe import build, merge
+from cache.fingerprint import canonical, differing, spelled, stream_key
+from cache.recipe import build, merge, to_plain
 from cache.records import Modality, StreamSpec
 from cache.store import FeatureCache
 from extract.asr import Recogniser
@@ -59,7 +60,8 @@ class Wanted:
     """An encoder that a run asks for, before any cache is touched.
 
     settings lack only the weights' hash, and what the encoder knows of its model once that is loaded. recogniser: of
-    words, for streams of text where one is asked for.
+    words, for streams of text where one is asked for. expected: settings that it has to come out with, where it is one
+    that was made before.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Wanted:
     decode: str
     faces: FaceCrops | None = None
     recogniser: Recogniser | None = None
+    expected: dict[str, Any] | None = None
 
 
 def want(
@@ -95,7 +98,7 @@ def want(
     given = merge(options, asked.options, {"model": asked.model or None})
     encoder = cls(build(cls.Config, given, where=asked.stream))
     faces = faces if modality == "visual" else None
-    settings = _settings(asked.made_by, encoder, align, dtype, decode, faces)
+    settings = settings_of(asked.made_by, encoder, align, dtype, decode, faces)
     hears = recogniser if modality == "text" else None
     return Wanted(asked.stream, modality, encoder, settings, encoder.signature(), decode, faces, hears)
 
@@ -103,11 +106,11 @@ def want(
 def want_boxes(faces: FaceCrops, decode: str) -> Wanted:
     """The stream that tells what was cropped: a row is a frame's own, in pixels, so no option of the run changes it."""
     boxes = FaceBoxes(faces)
-    settings = _settings(boxes.name, boxes, "overlap", "float32", decode, faces)
+    settings = settings_of(boxes.name, boxes, "overlap", "float32", decode, faces)
     return Wanted(boxes.name, boxes.modality, boxes, settings, boxes.signature(), decode, faces)
 
 
-def _settings(
+def settings_of(
     made_by: str, encoder: Encoder[Any], align: str, dtype: str, decode: str, faces: FaceCrops | None
 ) -> dict[str, Any]:
     """What the fingerprint covers, but for what only a loaded encoder knows; ``faces`` only where they are cropped."""
@@ -123,7 +126,10 @@ def _settings(
 
 
 def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
-    """Work out the fingerprint, loading the weights only where their hash is not known, and declare the stream."""
+    """Work out the fingerprint, loading the weights only where their hash is not known, and declare the stream.
+
+    Raises DataError where a stream that was made before would come out with other settings.
+    """
     words = heard(cache, wanted.recogniser, device) if wanted.recogniser else None
     if words is not None:
         wanted = replace(wanted, settings={**wanted.settings, "recogniser": words.settings})
@@ -133,10 +139,42 @@ def declare(cache: FeatureCache, wanted: Wanted, device: str) -> Stream:
         settings, dim = {**wanted.settings, **_loaded(wanted.encoder)}, wanted.encoder.dim
     else:
         settings, dim = cache.about(spec.key)["settings"], spec.dim
-    spec = cache.declare(wanted.name, wanted.modality, dim, settings, {"signature": wanted.signature})
+    _check_expected(wanted, settings)
+    spec = cache.declare(wanted.name, wanted.modality, dim, settings, _origin(wanted))
     align, dtype = wanted.settings["align"], wanted.settings["dtype"]
     made = (wanted.encoder, spec, device, align, dtype, settings["weights"])
     return Stream(*made, decode=wanted.decode, faces=wanted.faces, heard=words)
+
+
+def _check_expected(wanted: Wanted, settings: dict[str, Any]) -> None:
+    apart = differing(wanted.expected, settings) if wanted.expected is not None else {}
+    if not apart:
+        return
+    told = ", ".join(f"{name} = {spelled(was)}, here {spelled(now)}" for name, (was, now) in apart.items())
+    flags = {"faces.weights": "--face-weights PATH", "recogniser.weights": "--recogniser DIR"}
+    flags["weights"] = f"--set {wanted.name}.weights=DIR"
+    flag = next((flag for name, flag in flags.items() if name in apart), "")
+    raise DataError(
+        f"stream {wanted.name!r} cannot be made again as it was: {told}",
+        hint=f"say where those weights are: {flag}" if flag else "take the version of the program that made it",
+    )
+
+
+def _origin(wanted: Wanted) -> dict[str, Any]:
+    """Where the weights were and how the encoder was asked for: to make the stream again, of no effect on its key."""
+    config = {k: _absolute(v) if k in ("weights", "model") else v for k, v in to_plain(wanted.encoder.cfg).items()}
+    origin = {"signature": wanted.signature, "config": config}
+    if wanted.faces:
+        origin["face_weights"] = _absolute(str(wanted.faces.weights))
+    if wanted.recogniser:
+        origin["recogniser"] = _absolute(wanted.recogniser.model)
+    return origin
+
+
+def _absolute(spec: str) -> str:
+    """A weights spec, its path in full where it is one."""
+    path = Path(spec).expanduser()
+    return str(path.resolve()) if spec not in ("", "hub") and path.exists() else spec
 
 
 def remembered_key(cache: FeatureCache, wanted: Wanted) -> str:

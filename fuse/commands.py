@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cache.errors import UsageError
 from cache.options import Audio, CacheDir, Dataset, Device, Names, Plugin, Recipe, Resume, SetTrain, Text, Visual, split
 from cache.terminal import Json, Quiet, command, show
 
@@ -208,3 +209,33 @@ def robustness(
     save_robustness(out, found)
     plot_robustness(out / "curves.png", found)
     show(found, json_, area_table(found), f"curves in {out}/")
+
+
+@command(fuse_app, "submit")
+def submit(
+    source: Annotated[Path, typer.Argument(help="A folder that predict wrote, or a run's.", metavar="PATH")],
+    template: Annotated[
+        Path | None, typer.Option(help="The organisers' sample; with --per-video their list.", metavar="FILE")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The one file.", metavar="FILE")] = Path("submission.txt"),
+    per_video: Annotated[
+        Path | None, typer.Option(help="Instead a file a video in this folder.", metavar="DIR")
+    ] = None,
+    tolerance: Annotated[int, typer.Option(help="Rows beyond a video's last frame that may hold its value.")] = 2,
+    json_: Json = False,
+) -> None:
+    """A challenge's file from predictions: ABAW's template row for row, clipped to [-1, 1], read back and compared.
+
+    Files of a folder are taken as they are; a run's own, of test, are smoothed as it was scored.
+
+    Example: python cli.py submit var/predict/affwild2/maven-...-seed0/test --template sample.txt --out submission.txt
+    """
+    from fuse.submission import submission_lines, submit_one, submit_per_video
+
+    if per_video:
+        made = submit_per_video(source, template, per_video)
+    elif template:
+        made = submit_one(source, template, out, tolerance)
+    else:
+        raise UsageError("no template is given", hint="give --template FILE, or --per-video DIR")
+    show(made, json_, *submission_lines(made))

@@ -17,6 +17,7 @@ from cache.errors import CacheError
 from cache.reader import StreamReader
 from cache.records import Labels, StreamSpec
 from cache.stats import Stats, stream_stats
+from cache.store import FeatureCache
 from fuse.batch import Batch
 from fuse.locked import LOCKED, open_test_labels, tuning_labels
 from fuse.room import Room, as_tensor
@@ -127,6 +128,21 @@ def open_test(
 ) -> Corpus:
     """As ``open_partition``, for ``test``: the folder of the run that asks keeps count of it."""
     return _corpus(snapshot, LOCKED, open_test_labels(snapshot, run, what), stats, skip_incomplete)
+
+
+def open_unlabelled(
+    cache: FeatureCache, readers: dict[str, StreamReader], recordings: list[str], stats: dict[str, Stats]
+) -> Corpus:
+    """Any recordings of a cache, to be predicted: their labels, where they have any, are not looked at.
+
+    readers: of its streams, by name. Raises CacheError where a recording lacks one.
+    """
+    lacking = [f"{name} of {r!r}" for r in recordings for name, reader in readers.items() if r not in reader.folders]
+    if lacking:
+        raise CacheError(f"{cache.where} lacks {', '.join(lacking)}", hint="extract again: that makes what is missing")
+    pts = {r: cache.timelines.read(r).pts for r in recordings}
+    share = Share(len(recordings), len(recordings), len(recordings), 0, 0)
+    return Corpus(recordings, [len(t) for t in pts.values()], pts, {}, readers, stats, share)
 
 
 def _corpus(

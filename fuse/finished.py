@@ -22,6 +22,7 @@ from fuse.heads._base import Protocol
 from fuse.locked import LOCKED
 from fuse.recipe import TrainRecipe, make_head, protocol_of
 from fuse.snapshot import take_snapshot
+from fuse.streams import describe
 
 log = logging.getLogger("affuse")
 
@@ -66,6 +67,21 @@ def load_run(folder: Path) -> Finished:
     return Finished(folder, recipe, protocol, streams, head, stats, width, record)
 
 
+def declared(run: Finished) -> dict[str, Any]:
+    """How the run's streams were made, by key; of a run that does not say so, from the cache it was trained on.
+
+    Raises CacheError where that one is gone, too.
+    """
+    kept = run.record.get("declared")
+    if kept is not None:
+        return dict(kept)
+    try:
+        return describe(FeatureCache(run.recipe.cache), run.streams)
+    except CacheError as error:
+        told = f"{run.folder} does not say how its streams were made, and its cache does not either: {error.message}"
+        raise CacheError(told, hint=f"train it again, or bring back the cache at {run.recipe.cache}") from error
+
+
 def open_for(run: Finished, cache: FeatureCache, partition: str, what: str) -> Corpus:
     """A partition of a cache as the run's head wants it: its streams by key, normalised as it was trained.
 
@@ -73,14 +89,7 @@ def open_for(run: Finished, cache: FeatureCache, partition: str, what: str) -> C
     and counted in the run's folder. Raises CacheError where the cache lacks a stream by its key: a namesake made with
     other settings is another feature.
     """
-    for spec in run.streams:
-        if spec.key not in cache.stream_keys():
-            namesakes = [k for k in cache.stream_keys() if k.rpartition("-")[0] == spec.name]
-            raise CacheError(
-                f"the run was trained on stream {spec.key}; {cache.where} holds "
-                + (f"{', '.join(namesakes)}, made with other settings" if namesakes else "no such stream"),
-                hint="extract it there with the settings of: python cli.py cache why " + spec.key,
-            )
+    check_streams(run, cache)
     snapshot = take_snapshot(cache, run.streams, run.recipe.labels)
     if run.recipe.fold is not None and cache.dataset == run.dataset:
         split = folded(snapshot.split, run.recipe.folds, run.recipe.fold, run.recipe.fold_by)
@@ -89,3 +98,15 @@ def open_for(run: Finished, cache: FeatureCache, partition: str, what: str) -> C
     if partition == LOCKED:
         return open_test(snapshot, run.folder, what, run.stats, skip_incomplete=skip)
     return open_partition(snapshot, partition, run.stats, skip_incomplete=skip)
+
+
+def check_streams(run: Finished, cache: FeatureCache) -> None:
+    """Raises CacheError where the cache lacks a stream of the run by its key, with the namesakes that it has."""
+    for spec in run.streams:
+        if spec.key not in cache.stream_keys():
+            namesakes = [k for k in cache.stream_keys() if k.rpartition("-")[0] == spec.name]
+            raise CacheError(
+                f"the run was trained on stream {spec.key}; {cache.where} holds "
+                + (f"{', '.join(namesakes)}, made with other settings" if namesakes else "no such stream"),
+                hint="extract it there with the settings of: python cli.py cache why " + spec.key,
+            )

@@ -52,10 +52,14 @@ class RunFolder:
         plugins: tuple[Path, ...],
         trained_on: Traits,
         data: str,
+        declared: dict[str, Any],
         *,
         keep_checkpoint: bool = False,
     ) -> None:
-        """Write what the run is before it begins; numbers of an earlier run of this folder go away first."""
+        """Write what the run is before it begins; numbers of an earlier run of this folder go away first.
+
+        declared: of its streams, see ``fuse.streams.describe``.
+        """
         for stale in (
             "metrics.json",
             "best.safetensors",
@@ -71,6 +75,7 @@ class RunFolder:
             "machine": platform.platform(),
             "packages": {p: importlib.metadata.version(p) for p in _PACKAGES},
             "streams": [to_plain(s) for s in streams],
+            "declared": declared,
             "trained_on": to_plain(trained_on),
             "data": data,
             "plugins": {p.name: hashlib.sha256(p.expanduser().read_bytes()).hexdigest() for p in plugins},
@@ -115,18 +120,18 @@ class RunFolder:
     def save_scored(self, partition: str, pts: dict[str, npt.NDArray[np.float64]], scored: Scored) -> None:
         """Raw predictions, and what comparisons with other runs need: no label is opened for them again."""
         for recording, pred in scored.predictions.items():
-            self.save_predictions(partition, recording, pts[recording], pred)
+            save_predictions(self.path / "predictions" / partition, recording, pts[recording], pred)
         save_moments(self.path / "statistics" / f"{partition}.csv", scored.kinds)
 
-    def save_predictions(
-        self, partition: str, recording: str, pts: npt.NDArray[np.float64], pred: npt.NDArray[np.float64]
-    ) -> None:
-        """Raw output of one recording: frame, time in seconds, valence, arousal."""
-        path = self.path / "predictions" / partition / f"{folder_of(recording)}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table = np.column_stack([np.arange(len(pts)), pts, pred])
-        np.savetxt(path, table, fmt=["%d", "%.6f", "%.6f", "%.6f"], delimiter=",", comments="",
-                   header="frame,time_s,valence,arousal")  # fmt: skip
+
+def save_predictions(folder: Path, recording: str, pts: npt.NDArray[np.float64], pred: npt.NDArray[np.float64]) -> Path:
+    """One recording as ``<recording>.csv``: frame, time in seconds, valence, arousal. Returns the file."""
+    path = folder / f"{folder_of(recording)}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = np.column_stack([np.arange(len(pts)), pts, pred])
+    np.savetxt(path, table, fmt=["%d", "%.6f", "%.6f", "%.6f"], delimiter=",", comments="",
+               header="frame,time_s,valence,arousal")  # fmt: skip
+    return path
 
 
 def _git_commit() -> str:

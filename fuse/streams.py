@@ -1,6 +1,8 @@
 """Which streams of a cache a run uses: those it names, or all that hold anything."""
 
 import logging
+from collections.abc import Iterable
+from typing import Any
 
 from cache.errors import CacheError, UsageError
 from cache.records import FACE_BOX, MODALITIES, StreamSpec
@@ -48,6 +50,20 @@ def named_streams(cache: FeatureCache, named: dict[str, list[str] | None]) -> di
                 raise UsageError(f"stream {name!r} is {spec.modality}", hint=f"give it as --{spec.modality} {name}")
     streams = [n for names in named.values() for n in names or []]
     return {"streams": streams or None, "without": [m for m, names in named.items() if names == []] or None}
+
+
+def describe(cache: FeatureCache, streams: Iterable[StreamSpec]) -> dict[str, Any]:
+    """What it takes to make these streams again elsewhere, by key: the cache's record of each.
+
+    Visual ones also say what they were made from (``sources``: frames, crops): their key does not.
+    """
+    return {s.key: {**cache.about(s.key), "sources": _sources(cache, s)} for s in streams}
+
+
+def _sources(cache: FeatureCache, spec: StreamSpec) -> list[str]:
+    recordings = cache.recordings(spec.key) if spec.modality == "visual" else []
+    records = (cache.commit_record(spec.key, r).get("source") for r in recordings)
+    return sorted({str(source["kind"]) for source in records if source})
 
 
 def _ever_present(cache: FeatureCache, key: str) -> bool:

@@ -29,7 +29,7 @@ from fuse.recipe import TrainRecipe, check, make_head, protocol_of, run_name
 from fuse.resident import placed
 from fuse.runs import RunFolder
 from fuse.snapshot import Share, Snapshot, digest, take_snapshot
-from fuse.streams import choose_streams
+from fuse.streams import choose_streams, describe
 from fuse.trackers import Log, logged, need
 from fuse.traits import traits
 
@@ -125,7 +125,8 @@ class _Run:
         """Write what it is before the first step. train: before labels are moved. logs: keeps its own open."""
         p = self.prepared
         saved = dataclasses.replace(p.recipe, **dataclasses.asdict(p.protocol))
-        self.folder.start(saved, p.streams, p.recipe.plugins, traits(train), self.mark, keep_checkpoint=resume)
+        told = traits(train), self.mark, describe(p.cache, p.streams)
+        self.folder.start(saved, p.streams, p.recipe.plugins, *told, keep_checkpoint=resume)
         self.log = logs.enter_context(logged(saved, self.folder.path, p.recipe.tracker, resume=resume))
         return Training(p.head, p.recipe, p.protocol, p.draws, self.log.epoch, self.folder.checkpoint)
 

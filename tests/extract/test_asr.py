@@ -12,6 +12,7 @@ from tokenizers import AddedToken, pre_tokenizers
 from cache.care.verify import verify
 from cache.errors import ConfigError, DataError, UsageError, WeightsNotFound
 from cache.store import FeatureCache
+from extract.again import Again, run_again
 from extract.asr import RATE, Recogniser, windows
 from extract.blocks import Waveform
 from extract.heard import heard
@@ -19,6 +20,7 @@ from extract.recipe import extract_recipe
 from extract.run import run_extract
 from extract.transcripts import read_transcript
 from extract.words import Word, segment
+from fuse.streams import describe
 
 CPU = torch.device("cpu")
 PTS = np.arange(125) / 25
@@ -382,6 +384,17 @@ def test_a_second_run_and_a_second_encoder_hear_nothing_again(whisper, media, ma
     assert (other.made, other.kept) == (1, 1)
     assert loads == ["load", "hear"]
     assert (rows(tmp_path / "cache", "a", "early").present == rows(tmp_path / "cache", "a").present).all()
+
+
+def test_new_media_is_heard_by_the_recogniser_of_the_run(whisper, media, manifest, tmp_path):
+    path = media(tmp_path / "a.mkv", PTS, sound=noise(2.9))
+    run(manifest(a={"video": path}), tmp_path / "cache", whisper)
+    store = FeatureCache(tmp_path / "cache")
+    records = describe(store, [store.resolve("roberta")])
+    new = run_again([path], records, Again(tmp_path / "new", device="cpu"), quiet=True)
+    assert new.keys["roberta"] in records
+    got = FeatureCache(new.cache).read(new.keys["roberta"], new.recordings["a"])
+    np.testing.assert_array_equal(got.values, rows(tmp_path / "cache", "a").values)
 
 
 def test_words_that_are_half_written_or_of_other_sound_are_heard_again(whisper, media, manifest, tmp_path, loads):

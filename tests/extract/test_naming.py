@@ -7,8 +7,8 @@ import pytest
 from torch import nn
 from typer.testing import CliRunner
 
-import cli
 from cache.errors import ConfigError, UsageError
+from cache.options import split
 from extract.encoders import ENCODERS
 from extract.naming import OPEN, TAKEN, Asked, forms, parse, parse_all
 from extract.recipe import extract_recipe, options_of
@@ -105,14 +105,14 @@ def test_encoders_of_any_model_are_those_that_take_one():
 
 
 def test_commas_between_layers_part_no_names():
-    assert cli._split(["hubert@layers=6,9,12,spectrogram", "a=hubert@layers=-1, -2 ,none"]) == [
+    assert split(["hubert@layers=6,9,12,spectrogram", "a=hubert@layers=-1, -2 ,none"]) == [
         "hubert@layers=6,9,12",
         "spectrogram",
         "a=hubert@layers=-1, -2",
     ]
-    assert cli._split(["hubert@layers=6,9@normalize=false,swin"]) == ["hubert@layers=6,9@normalize=false", "swin"]
-    assert cli._split(["r3d,i3d", "9a"]) == ["r3d", "i3d", "9a"]
-    assert cli._split(None) is None
+    assert split(["hubert@layers=6,9@normalize=false,swin"]) == ["hubert@layers=6,9@normalize=false", "swin"]
+    assert split(["r3d,i3d", "9a"]) == ["r3d", "i3d", "9a"]
+    assert split(None) is None
 
 
 def test_the_list_shows_how_models_are_named():

@@ -157,7 +157,7 @@ def share(corpus: Corpus, windows: Windows) -> float:
 
 
 def many(cache: FeatureCache, folder: Path) -> dict[str, float]:
-    """Twenty runs (4 heads x 5 seeds, 2 epochs): in one pass, by two processes, and one by one; with the same numbers."""
+    """Twenty runs (4 heads x 5 seeds, 2 epochs): in one pass, by two processes, one by one."""
 
     def runs(name: str) -> list[TrainRecipe]:
         heads = ("linear", "concat", "late", "can")

@@ -7,6 +7,7 @@ import pytest
 from torch import nn
 from typer.testing import CliRunner
 
+import cli
 from cache.errors import ConfigError, UsageError
 from cache.options import split
 from extract.encoders import ENCODERS

@@ -72,6 +72,12 @@ class Receipt:
     outcome: Outcome | None
     logged: list[tuple[int, str]] = field(default_factory=list)
 
+    def unpacked(self) -> Outcome | None:
+        """The outcome; what the worker had to log is logged here."""
+        for level, text in self.logged:
+            log.log(level, "%s", text)
+        return self.outcome
+
 
 def work(order: Order, device: str, job: Job, wait: bool) -> Receipt:
     """``Bench.make`` in a worker. Raises what setting up raises, and CacheError where the cache cannot be written."""

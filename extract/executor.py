@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 from extract.bench import Bench, Order
+from extract.cluster import on_cluster
 from extract.outcome import Outcome
 from extract.plan import Job
 from extract.recipe import ExtractRecipe
@@ -35,6 +36,8 @@ def extracted(jobs: list[Job], recipe: ExtractRecipe, bench: Bench) -> Iterator[
 def _engine(recipe: ExtractRecipe, bench: Bench) -> AbstractContextManager[Run]:
     """The recipe's; whatever it has started is gone at the end of the block."""
     order = Order.of(recipe, bench.streams)
+    if recipe.scheduler or recipe.cluster:
+        return on_cluster(recipe, order)
     if recipe.workers:
         return local_workers(recipe.workers, order, recipe.device)
     return nullcontext(lambda jobs, wait: ((job, bench.make(job, wait=wait)) for job in jobs))

@@ -69,7 +69,9 @@ class _Pool:
             if outcome is None:
                 left.append(job)
             return (job, outcome) if outcome else None
-        return job, received(answer)
+        if isinstance(answer, Exception):
+            raise answer
+        return job, answer.unpacked()
 
     def _died(self, recording: str, told: str) -> Outcome | None:
         """What the death of a worker makes of its recording: None where that is tried again."""
@@ -127,15 +129,6 @@ def local_workers(count: int, order: Order, device: str) -> Iterator[Run]:
         yield pool.run
     finally:
         pool.stop()
-
-
-def received(answer: Receipt | Exception) -> Outcome | None:
-    """The outcome in a worker's answer; what it logged is logged here. Raises what the worker raised."""
-    if isinstance(answer, Exception):
-        raise answer
-    for level, text in answer.logged:
-        log.log(level, "%s", text)
-    return answer.outcome
 
 
 def _serve(pipe: Connection, order: Order, device: str, threads: int) -> None:

@@ -39,10 +39,10 @@ class Bench:
     deadline_s: float
     fps: float | None
 
-    def make(self, job: Job, *, wait: bool) -> Outcome | None:
-        """Commit what the recording lacks by now; None where another process is at work on it and we do not wait."""
+    def make(self, job: Job) -> Outcome | None:
+        """Commit what the recording lacks by now; None where another process is at work on it."""
         recording, cache = job.recording, self.cache
-        with claim(cache.root, folder_of(recording.id), wait=wait) as mine:
+        with claim(cache.root, folder_of(recording.id), wait=False) as mine:
             if not mine:
                 return None
             left = [self.streams[k] for k in job.keys if not cache.has(k, recording.id)]
@@ -79,10 +79,10 @@ class Receipt:
         return self.outcome
 
 
-def work(order: Order, device: str, job: Job, wait: bool) -> Receipt:
+def work(order: Order, device: str, job: Job) -> Receipt:
     """``Bench.make`` in a worker. Raises what setting up raises, and CacheError where the cache cannot be written."""
     with _one_at_a_time, _Kept() as kept:
-        return Receipt(_bench(order, device).make(job, wait=wait), kept.logged)
+        return Receipt(_bench(order, device).make(job), kept.logged)
 
 
 @functools.lru_cache(maxsize=1)

@@ -56,9 +56,7 @@ def on_cluster(recipe: ExtractRecipe, order: Order) -> Iterator[Run]:
                 client.close(timeout=_LOOK_S)
 
 
-def _run(
-    client: "Client", order: Order, device: str, jobs: list[Job], wait: bool
-) -> Iterator[tuple[Job, Outcome | None]]:
+def _run(client: "Client", order: Order, device: str, jobs: list[Job]) -> Iterator[tuple[Job, Outcome | None]]:
     """Jobs with their outcomes, as they end.
 
     Dask counts a death against whatever its worker held. So those that it gives up come last, one at a time: then
@@ -67,14 +65,14 @@ def _run(
     from distributed import KilledWorker
 
     suspects = []
-    for job, answer in _answers(client, order, device, jobs, wait):
+    for job, answer in _answers(client, order, device, jobs):
         if isinstance(answer, KilledWorker):
             log.warning("%s: several workers died with it in hand; it is tried again alone", job.recording.id)
             suspects.append(job)
         else:
             yield job, _received(answer)
     for suspect in suspects:
-        for job, answer in _answers(client, order, device, [suspect], wait):
+        for job, answer in _answers(client, order, device, [suspect]):
             killed = isinstance(answer, KilledWorker)
             yield job, died(job.recording.id, _cause(answer)) if killed else _received(answer)
 
@@ -92,9 +90,7 @@ def _received(answer: Receipt | Exception) -> Outcome | None:
     return answer.unpacked()
 
 
-def _answers(
-    client: "Client", order: Order, device: str, jobs: list[Job], wait: bool
-) -> Iterator[tuple[Job, Receipt | Exception]]:
+def _answers(client: "Client", order: Order, device: str, jobs: list[Job]) -> Iterator[tuple[Job, Receipt | Exception]]:
     """Receipts of jobs, as they come; an exception is the worker's."""
     left, going, told = deque(jobs), dict["Future", Job](), False
     while left or going:
@@ -105,7 +101,7 @@ def _answers(
             told = not workers
             while left and len(going) < max(1, workers):
                 job = left.popleft()
-                going[client.submit(work, order, device, job, wait, pure=False, retries=_RETRIES)] = job
+                going[client.submit(work, order, device, job, pure=False, retries=_RETRIES)] = job
             ended = [(going.pop(f), f.exception() or f.result()) for f in _done([*going])]
         yield from ended
 

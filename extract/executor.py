@@ -5,6 +5,7 @@ that is the cache's to say, so a run that ends anywhere, by whatever, goes on wi
 """
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
@@ -16,20 +17,23 @@ from extract.recipe import ExtractRecipe
 from extract.workers import Run, local_workers
 
 log = logging.getLogger("affuse")
+_LOOK_S = 0.5  # between looks, when all that is left is in the hands of other processes
 
 
 def extracted(jobs: list[Job], recipe: ExtractRecipe, bench: Bench) -> Iterator[tuple[str, Outcome]]:
     """What became of each recording. What another process is at work on is left for last, and by then usually done."""
     with _engine(recipe, bench) if jobs else nullcontext() as engine:
-        for wait in (False, True):
+        while jobs:
             busy = []
-            for job, outcome in engine(jobs, wait) if jobs else ():
+            for job, outcome in engine(jobs):
                 if outcome is None:
                     busy.append(job)
                     continue
                 for failure in outcome.failures:
                     log.warning("%s", failure)
                 yield job.recording.id, outcome
+            if len(busy) == len(jobs):
+                time.sleep(_LOOK_S)
             jobs = busy
 
 
@@ -40,4 +44,4 @@ def _engine(recipe: ExtractRecipe, bench: Bench) -> AbstractContextManager[Run]:
         return on_cluster(recipe, order)
     if recipe.workers:
         return local_workers(recipe.workers, order, recipe.device)
-    return nullcontext(lambda jobs, wait: ((job, bench.make(job, wait=wait)) for job in jobs))
+    return nullcontext(lambda jobs: ((job, bench.make(job)) for job in jobs))

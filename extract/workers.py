@@ -25,7 +25,7 @@ from extract.outcome import Outcome, died
 from extract.plan import Job
 
 log = logging.getLogger("affuse")
-Run = Callable[[list[Job], bool], Iterator[tuple[Job, Outcome | None]]]
+Run = Callable[[list[Job]], Iterator[tuple[Job, Outcome | None]]]
 _DEATHS = 2  # of workers, in whose hands a recording was, until it is given up
 _PATIENCE_S = 10.0  # for a worker that is asked to drop what it has in hand
 
@@ -45,14 +45,14 @@ class _Pool:
         self.workers: dict[int, _Worker] = {}
         self.deaths: Counter[str] = Counter()
 
-    def run(self, jobs: list[Job], wait: bool) -> Iterator[tuple[Job, Outcome | None]]:
+    def run(self, jobs: list[Job]) -> Iterator[tuple[Job, Outcome | None]]:
         """Jobs with their outcomes, as they end; see ``extract.executor``."""
         left = deque(jobs)
-        self._hand_out(left, wait)
+        self._hand_out(left)
         while at_work := {w.pipe: i for i, w in self.workers.items() if w.job}:
             for pipe in connection.wait([*at_work]):
                 ended = self._take(at_work[pipe], left)
-                self._hand_out(left, wait)
+                self._hand_out(left)
                 if ended:
                     yield ended
 
@@ -81,7 +81,7 @@ class _Pool:
         log.warning("%s: its worker %s; another one tries again", recording, told)
         return None
 
-    def _hand_out(self, left: deque[Job], wait: bool) -> None:
+    def _hand_out(self, left: deque[Job]) -> None:
         """A recording for every worker that has none."""
         for number in range(self.count):
             worker = self.workers.get(number)
@@ -93,7 +93,7 @@ class _Pool:
                 worker = self.workers[number] = self._start(number)
             worker.job = left.popleft()
             with contextlib.suppress(BrokenPipeError):  # dead already: its pipe tells
-                worker.pipe.send((worker.job, wait))
+                worker.pipe.send(worker.job)
 
     def _start(self, number: int) -> _Worker:
         spawn = multiprocessing.get_context("spawn")
@@ -137,9 +137,9 @@ def _serve(pipe: Connection, order: Order, device: str, threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is first imported
     try:
         while True:
-            job, wait = pipe.recv()
+            job = pipe.recv()
             try:
-                answer: Receipt | Exception = work(order, device, job, wait)
+                answer: Receipt | Exception = work(order, device, job)
             except Exception as error:
                 if not isinstance(error, AffuseError):
                     error.add_note(f"in a worker, at {job.recording.id}:\n{traceback.format_exc()}")

@@ -118,6 +118,7 @@ class Watched:
     """Runs over six clips, and what the encoders noted in the folder."""
 
     folder: Path
+    until = staticmethod(wait_for)
 
     @property
     def root(self):
@@ -154,7 +155,9 @@ class Watched:
 
     def in_hand(self, name, times=1):
         """The process that has a clip in hand, as soon as it was begun so many times."""
-        return wait_for(lambda: (pids := [p for p, t in self.noted("encoded") if t == name])[times - 1 :] and pids)[-1]
+        return self.until(lambda: (pids := [p for p, t in self.noted("encoded") if t == name])[times - 1 :] and pids)[
+            -1
+        ]
 
     def forget(self):
         for name in ("open", "built", "encoded"):

@@ -18,13 +18,6 @@ pytestmark = pytest.mark.slow
 ONCE = {f"clip{i}": 1 for i in range(6)}
 
 
-def until(find):
-    """What ``find`` finds, as soon as it does."""
-    while not (found := find()):
-        pass
-    return found
-
-
 class Cluster:
     """A scheduler and workers, each a process that can be killed."""
 
@@ -42,7 +35,8 @@ class Cluster:
     def open(self, workers):
         about = self.folder / f"{uuid.uuid4().hex}.json"
         self.scheduler = self.start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", about)
-        self.address = until(lambda: _address(about))
+        while self.address is None:
+            self.address = _address(about)
         return self.add(workers)
 
     def add(self, count, nanny="--no-nanny"):
@@ -110,17 +104,15 @@ def test_when_all_workers_are_killed_the_command_waits_for_others(gated, cluster
         for worker in dask.workers:
             worker.kill()
         watched.open_gate()
-        assert "no worker is there; waiting for one" in until(lambda: _line_with(process.stderr, "waiting"))
+        assert "no worker is there; waiting for one" in next(
+            line for line in process.stderr if "worker" in line and "dashboard" not in line
+        )
         dask.add(2)
         said = process.stderr.read()
     assert process.returncode == 0, said
     assert watched.run().made == 0, "but it sweeps up what the killed ones left"
     assert watched.contents() == alone
     assert watched.encoded()["clip1"] == 2
-
-
-def _line_with(file, word):
-    return next(line for line in file if word in line)
 
 
 def test_without_its_scheduler_the_command_ends_in_a_line_and_goes_on_with_another(gated, cluster):

@@ -91,6 +91,23 @@ def test_a_recording_that_kills_its_workers_is_given_up_with_its_cause_and_the_r
     assert watched.encoded() == {**ONCE, "clip2": 2}
 
 
+@pytest.mark.slow
+def test_four_commands_on_one_list_make_each_recording_once_and_take_over_from_a_killed_one(gated):
+    """As the tasks of a Slurm array: nobody tells them who does what. The gate stays shut until all have begun."""
+    watched, alone = gated
+    four = [watched.start() for _ in range(4)]
+    watched.in_hand("clip1")
+    watched.until(lambda: watched.encoded().keys() >= ONCE.keys())
+    os.kill(watched.in_hand("clip1"), signal.SIGKILL)
+    watched.in_hand("clip1", times=2)
+    watched.open_gate()
+    codes = [(process.communicate(), process.returncode)[1] for process in four]
+    assert sorted(codes) == [-signal.SIGKILL, 0, 0, 0]
+    assert watched.run().made == 0, "but it sweeps up what the killed one left"
+    assert watched.contents() == alone
+    assert watched.encoded() == {**ONCE, "clip1": 2}
+
+
 def order_of(recipe, streams):
     order = Order.of(recipe, streams)
     return order, Job(prepare(recipe)[1][0], order.keys)
@@ -100,10 +117,10 @@ def test_a_worker_that_sees_other_paths_or_makes_other_streams_says_so(clips):
     watched = clips()
     order, job = order_of(watched.recipe(), watched.run().streams)
     with pytest.raises(MissingData, match="does not see the folder /nowhere"):
-        work(Order(order.recipe, order.keys, "/nowhere"), "cpu", job, False)
+        work(Order(order.recipe, order.keys, "/nowhere"), "cpu", job)
     with pytest.raises(DataError, match=r"would make grey-\w+, spoken-\w+; wanted grey-0"):
-        work(Order(order.recipe, ("grey-0",), order.folder), "cpu", job, False)
-    assert work(order, "cpu", job, False).outcome.made == []
+        work(Order(order.recipe, ("grey-0",), order.folder), "cpu", job)
+    assert work(order, "cpu", job).outcome.made == []
 
 
 def test_what_travels_is_small(clips):

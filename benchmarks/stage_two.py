@@ -218,4 +218,4 @@ def growth() -> dict[str, float]:
                 times.append((time.perf_counter() - begun) / len(order))
             costs[len(windows)] = median(times)
     few, lots = (costs[n] for n in sorted(costs))
-    return {f"a window of {max(costs):,} / of {min(costs):,}": lots / few}
+    return {"a window of 100,000 / of 1,000": lots / few}

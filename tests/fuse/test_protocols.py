@@ -215,7 +215,8 @@ def test_interpolation_changes_the_smoothed_number_and_not_the_raw_one(toy_cache
 def test_a_compiled_head_gives_the_numbers_and_keeps_the_names_of_its_weights(toy_cache, tmp_path):
     asked = {"tokens": 32, "hop": 16, "batch_size": 8, "epochs": 2, "device": "cpu"}
     plain, compiled = (
-        run_train(TrainRecipe("concat", toy_cache.root, tmp_path, compile=c, **asked), quiet=True) for c in (False, True)
+        run_train(TrainRecipe("concat", toy_cache.root, tmp_path, compile=c, **asked), quiet=True)
+        for c in (False, True)
     )
     assert compiled.folder != plain.folder
     assert compiled.evaluations["test"].raw.mean == pytest.approx(plain.evaluations["test"].raw.mean, abs=0.03)

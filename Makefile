@@ -30,6 +30,7 @@ check: setup ## lint, format, types
 
 bench: setup ## ratios of two things side by side, in one run
 	$(BIN)/python benchmarks/run.py $(ARGS)
+	$(BIN)/python benchmarks/cost.py
 
 bench-gpu: setup ## the same for a GPU, on one; ARGS=--small anywhere
 	$(BIN)/python benchmarks/gpu.py $(ARGS)

@@ -188,7 +188,7 @@ def _score(
 ) -> tuple[Scored, dict[str, F64], int]:
     """Averages and scores; with frame times by recording, and the labelled recordings of the partition."""
     cuts = [_cut(snapshot, group[0]) for group in groups]
-    files = [[_read(m, cut, partition) for m in g] for g, cut in zip(groups, cuts, strict=True)]
+    files = [[_read(m, seen, partition) for m in g] for g, seen in zip(groups, cuts, strict=True)]
     predictions: dict[str, F64] = {}
     pts: dict[str, F64] = {}
     labels: dict[str, Labels] = {}
@@ -198,8 +198,8 @@ def _score(
             shifted = [one[recording][1] + shifts[m.folder] for m, one in zip(group, read, strict=True)]
             mean = np.mean(shifted, axis=0)
             predictions[recording], pts[recording] = np.clip(mean, -1, 1) if clip else mean, times
-    for group, cut in zip(groups, cuts, strict=True):  # only now, when nothing can fail any more but the labels
-        labels |= _labels(group, cut, partition)
+    for group, seen in zip(groups, cuts, strict=True):  # only now, when nothing can fail any more but the labels
+        labels |= _labels(group, seen, partition)
     labels = {r: la for r, la in labels.items() if la.labelled.any()}
     for recording in labels.keys() & predictions.keys():
         if len(labels[recording].labelled) != len(predictions[recording]):

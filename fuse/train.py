@@ -78,6 +78,8 @@ def prepare(recipe: TrainRecipe) -> Prepared:
     streams = choose_streams(cache, recipe.streams, recipe.without)
     torch.manual_seed(recipe.seed)
     head = make_head(recipe, protocol, streams)
+    if recipe.compile:
+        head.compile()  # in place: its weights keep their names
     return Prepared(recipe, protocol, cache, streams, head.to(device), Draws(device))
 
 

@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,8 +22,10 @@ from fuse.locked import LOG
 from fuse.moments import moments, read_moments
 from fuse.page.bars import bars_of
 from fuse.page.findings import FEWEST, SECTORS, calibration, of_recordings, regions
+from fuse.page.source import Source, read_source
 from fuse.page.write import write_report
 from fuse.robustness import Plan, run_robustness, save_robustness
+from fuse.summary import Summary
 from fuse.table_files import save_tables
 from fuse.tables import conclude
 
@@ -342,3 +346,48 @@ def test_bars_lie_where_their_numbers_are(home):
     assert (x0, x1) == (0, 100)
     assert value == pytest.approx(max(mean, 0), abs=1e-4)
     assert made.zero == pytest.approx(100 * -v0 / (v1 - v0), abs=1e-3)
+
+
+def test_the_page_draws_the_bars_where_they_lie(home, tmp_path):
+    rows = read_source([home / "table"], "test").table.rows
+    _, text, _ = written(tmp_path, [home / "table"], "test")
+    drawn = re.findall(r'<rect class="bar" x="([\d.]+)%" width="([\d.]+)%"', text)
+    assert drawn == [(str(b.left), str(b.width)) for b in bars_of(rows).bars]
+
+
+def test_validation_chooses_the_row_that_is_shown_and_never_a_control(home):
+    source = read_source([home / "table"], "test")
+    found = zip(source.table.rows, (0.1, 0.5, 0.9), strict=True)  # the control last
+    made = [replace(row, validation=Summary(mean, 0.0, [mean])) for row, mean in found]
+    worst = replace(made[1], raw=made[1].raw | {"mean": Summary(-1.0, 0.0, [-1.0])})
+    assert Source(replace(source.table, rows=[made[0], worst, made[2]]), source.runs).best == 1
+
+
+def browser(*args):
+    """What a headless browser writes to stdout and stderr, without a network."""
+    command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--hide-scrollbars"]
+    done = subprocess.run([*command, *map(str, args)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
+def test_a_browser_lays_it_out_at_any_width_and_prints_it(home, tmp_path):
+    write_report([home / "table"], tmp_path / "report.html")
+    page, profile = tmp_path / "report.html", f"--user-data-dir={tmp_path / 'profile'}"
+    measure = "<script>parent.postMessage([innerWidth, document.documentElement.scrollWidth], '*')</script>"
+    text = page.read_text(encoding="utf-8").replace("</body>", f"{measure}</body>")
+    (tmp_path / "measured.html").write_text(text, encoding="utf-8")
+    frames = "".join(f"<iframe src=measured.html width={w} height=900 frameborder=0></iframe>" for w in (390, 1280))
+    told = "<p id=told></p><script>onmessage = e => told.textContent += `[${e.data}]`</script>"
+    (tmp_path / "frames.html").write_text(f"<!DOCTYPE html>{told}{frames}")
+    out, log = browser(profile, "--virtual-time-budget=3000", "--dump-dom", (tmp_path / "frames.html").as_uri())
+    widths = sorted(re.findall(r"\[(\d+),(\d+)\]", re.search(r'<p id="told">(.*?)</p>', out)[1]))
+    assert widths == [("1280", "1280"), ("390", "390")]  # wide tables scroll by themselves, the page does not
+    assert "CONSOLE" not in log
+    browser(profile, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'report.pdf'}", page.as_uri())
+    pdf = (tmp_path / "report.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF")
+    assert b"/MediaBox [0 0 594.95" in pdf  # A4

@@ -1,7 +1,7 @@
 """One run's predictions beside the annotations, through the one door to labels: opening test is counted."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from cache.recipe import build
 from cache.records import Labels
 from cache.store import FeatureCache
 from fuse.elsewhere import F64, read_file
-from fuse.folds import folded
+from fuse.folds import cut
 from fuse.locked import LOCKED, open_test_labels, tuning_labels
 from fuse.moments import Moments, moments, read_moments
 from fuse.recipe import TrainRecipe
@@ -54,9 +54,7 @@ def look(folder: Path, partition: str) -> dict[str, Seen]:
 def _snapshot(folder: Path) -> Snapshot:
     recipe = build(TrainRecipe, json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
     snapshot = take_snapshot(FeatureCache(recipe.cache), (), recipe.labels)
-    if recipe.fold is None:
-        return snapshot
-    return replace(snapshot, split=folded(snapshot.split, recipe.folds, recipe.fold, recipe.fold_by))
+    return cut(snapshot, recipe.folds, recipe.fold, recipe.fold_by)
 
 
 def _check(scored: Moments, predictions: dict[str, F64], labels: dict[str, Labels]) -> None:

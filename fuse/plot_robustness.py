@@ -16,6 +16,12 @@ MARKERS = (".", "^", "s", "x")
 
 
 def plot_robustness(path: Path, found: Robustness) -> None:
+    """``draw_robustness`` as a file."""
+    with style.context(STYLE):
+        draw_robustness(found).savefig(path)
+
+
+def draw_robustness(found: Robustness) -> Figure:
     """Raw mean CCC over the level of corruption; bars are the standard deviation over patterns."""
     modalities, kinds = (list(dict.fromkeys(getattr(p, f) for p in found.points)) for f in ("modality", "kind"))
     runs = list(dict.fromkeys(p.run for p in found.points))
@@ -37,7 +43,7 @@ def plot_robustness(path: Path, found: Robustness) -> None:
         title = f"{found.dataset}, {found.partition}, {found.recordings} recordings"
         legend = figure.legend(handles=handles, loc="outside upper left", frameon=False, title=title)
         legend.set_alignment("left")
-        figure.savefig(path)
+        return figure
 
 
 def _panel(ax: Axes, points: list[Point], looks: dict[str, tuple[str, str]]) -> None:

@@ -196,7 +196,7 @@ def main() -> None:
         values = (
             read_windows(cache)
             | opening(Path(folder) / "wide")
-            | commit(cache, Path(folder))
+            | commit(write_cache(Path(folder) / "committed", 3, 300), Path(folder))
             | jca_step()
             | no_op_start()
             | feeding(cache, paired)

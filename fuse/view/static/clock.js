@@ -1,0 +1,119 @@
+// One clock for the page: the film's where there is one, else its own. It tells which frame is on screen.
+// Times are the container's. A seek aims at the middle of a frame, so that rounding cannot show its neighbour.
+
+const NEAR = 1e-3; // seconds that a player may round a frame's time by
+
+/** The last frame whose time is not after t. */
+export function frameAt(pts, t) {
+  let [low, high] = [0, pts.length - 1];
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (pts[middle] <= t + NEAR) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+export class Clock {
+  /** film: a video element; told: onframe(i), onstate(playing), onfail(reason). */
+  constructor(film, told) {
+    Object.assign(this, { film, told, pts: [0], end: 0, frame: 0, playable: false, ticking: false, want: null });
+    film.addEventListener("seeked", () => this.#arrived());
+    film.addEventListener("play", () => { told.onstate(true); this.#follow(); });
+    film.addEventListener("pause", () => told.onstate(false));
+    film.addEventListener("ended", () => this.#show(this.pts.length - 1));
+    film.addEventListener("error", () => this.#failed());
+    film.addEventListener("loadedmetadata", () => { if (this.frame) this.seek(this.frame); });
+  }
+
+  /** Another recording. url: of its media, or null. */
+  load(pts, end, url) {
+    this.pause();
+    Object.assign(this, { pts, end, want: null, playable: url !== null });
+    if (url === null) {
+      this.film.removeAttribute("src");
+      this.film.load();
+    } else this.film.src = url;
+    this.#show(0);
+  }
+
+  get playing() { return this.playable ? !this.film.paused : this.ticking; }
+  get time() { return this.pts[this.frame]; }
+
+  toggle() { this.playing ? this.pause() : this.play(); }
+
+  play() {
+    const over = this.frame >= this.pts.length - 1;
+    if (over) this.seek(0);
+    if (this.playable) this.film.play().catch((error) => { if (error.name === "NotAllowedError") this.told.onstate(false); });
+    else this.#tick();
+  }
+
+  pause() {
+    if (this.playable) this.film.pause();
+    else if (this.ticking) {
+      this.ticking = false;
+      this.told.onstate(false);
+    }
+  }
+
+  /** Show a frame at once; the film follows as fast as it can. */
+  seek(frame) {
+    const last = this.pts.length - 1;
+    const i = Math.max(0, Math.min(last, frame));
+    this.#show(i);
+    if (!this.playable) return;
+    this.want = (this.pts[i] + (i < last ? this.pts[i + 1] : this.end)) / 2;
+    if (!this.film.seeking) this.film.currentTime = this.want;
+  }
+
+  seekTime(t) { this.seek(frameAt(this.pts, t)); }
+
+  #show(frame) {
+    this.frame = frame;
+    this.told.onframe(frame);
+  }
+
+  #arrived() {
+    if (this.want === null) this.#show(frameAt(this.pts, this.film.currentTime));
+    else if (Math.abs(this.film.currentTime - this.want) > NEAR && this.want < this.film.duration) this.film.currentTime = this.want;
+    else this.want = null;
+  }
+
+  /** While the film plays: its frames as they are shown, where the browser tells, else the time at each repaint. */
+  #follow() {
+    const step = (_, shown) => {
+      if (this.film.paused) return;
+      if (this.want === null) this.#show(frameAt(this.pts, shown ? shown.mediaTime : this.film.currentTime));
+      next();
+    };
+    const pictures = "requestVideoFrameCallback" in this.film && this.film.videoWidth > 0;
+    const next = () => (pictures ? this.film.requestVideoFrameCallback(step) : requestAnimationFrame(() => step()));
+    next();
+  }
+
+  /** Without media, real time from the frame that is shown. */
+  #tick() {
+    this.ticking = true;
+    this.told.onstate(true);
+    let [begun, from, shown] = [null, this.time, this.frame];
+    const step = (now) => {
+      if (!this.ticking) return;
+      if (begun === null || shown !== this.frame) [begun, from] = [now, this.time]; // the user went elsewhere
+      const t = from + (now - begun) / 1000;
+      this.#show(frameAt(this.pts, t));
+      shown = this.frame;
+      if (t >= this.end) this.pause();
+      else requestAnimationFrame(step);
+    };
+    requestAnimationFrame(step);
+  }
+
+  #failed() {
+    if (!this.film.hasAttribute("src")) return;
+    this.playable = false;
+    this.want = null;
+    this.told.onstate(false);
+    this.told.onfail(this.film.error?.message ?? "");
+  }
+}

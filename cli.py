@@ -193,7 +193,7 @@ def view(
     from cache.registry import load_plugin
     from cache.store import FeatureCache
     from extract.shown import shown, usual_root
-    from fuse.view.data import cache_of, open_shelf
+    from fuse.view.data import cache_of, open_shelf, view_lines
     from fuse.view.server import address, listen, make_app, new_token, serve
     from fuse.view.sources import open_sources
 
@@ -208,8 +208,7 @@ def view(
     token = new_token()
     page, sock = make_app(shelf, token), listen(port)
     url = address(sock, token)
-    about = f"{len(shelf.names)} recordings, {len(shelf.media)} with media, {len(sources)} runs"
-    show({"url": url, "notes": found.notes}, json_, *found.notes, about, f"open {url} (Ctrl-C ends)")
+    show({"url": url, "notes": found.notes}, json_, *found.notes, *view_lines(shelf, partition, url))
     serve(page, sock, url, browser=not no_browser)
 
 

@@ -22,7 +22,7 @@ from cache.reader import open_array
 from cache.records import Labels, Partitions
 from cache.store import FeatureCache
 from fuse.elsewhere import members, read_file
-from fuse.locked import LOCKED, TUNING, open_test_labels, run_of, tuning_labels
+from fuse.locked import LOCKED, LOG, TUNING, open_test_labels, run_of, tuning_labels
 from fuse.metrics import ccc_va
 from fuse.snapshot import take_snapshot
 from fuse.view.sources import Pair, Source, why_not
@@ -68,16 +68,17 @@ class Shelf:
         name = self.names[number]
         pts, end = self._times(name)
         labels = self.labels.get(name)
+        traces = [self._traced(source, name, pts) for source in self.sources]
         said, why = self._said(name)
         return {
             "id": as_text(name),
             "pts": np.round(pts, 6).tolist(),
             "end": end,
             "annotation": _annotation(labels),
-            "runs": [self._traced(source, name, pts) for source in self.sources],
+            "runs": traces,
             "streams": self._presence(name, len(pts)),
             "words": [[text, round(start, 3), round(stop, 3)] for text, start, stop in said],
-            "notes": [why] if why else [],
+            "notes": [*([why] if why else []), *self._stale(name, traces)],
             "media": name in self.media,
         }
 
@@ -96,25 +97,38 @@ class Shelf:
 
     def _ccc(self, source: Source, name: str) -> Pair | None:
         """What the run left when it was scored; of other files, computed here. None without labels or traces."""
-        labels = self.labels.get(name)
-        if labels is None or not labels.labelled.any() or not source.has(name):
-            return None
-        if name in source.scored:
+        if name in source.scored and name in self.labels:
             return source.scored[name]
+        if name not in self.labels or not source.has(name):
+            return None
         try:
-            found = ccc_va(source.trace(name, self._times(name)[0]), labels.va, labels.labelled)
+            return self._scored(name, source.trace(name, self._times(name)[0]))
         except AffuseError:
             return None  # the recording's own page says why
+
+    def _scored(self, name: str, va: F64) -> Pair | None:
+        labels = self.labels.get(name)
+        if labels is None or not labels.labelled.any():
+            return None
+        found = ccc_va(va, labels.va, labels.labelled)
         return found.valence, found.arousal
 
     def _traced(self, source: Source, name: str, pts: F64) -> dict[str, Any] | None:
         if not source.has(name):
             return None
         try:
-            va = np.round(source.trace(name, pts), 4)
+            va = source.trace(name, pts)
         except AffuseError as error:
             return {"note": why_not(error)}
-        return {"valence": va[:, 0].tolist(), "arousal": va[:, 1].tolist(), "ccc": self._ccc(source, name)}
+        valence, arousal = np.round(va.T, 4).tolist()
+        return {"valence": valence, "arousal": arousal, "ccc": self._scored(name, va)}
+
+    def _stale(self, name: str, traces: list[dict[str, Any] | None]) -> list[str]:
+        """Where a run was scored on other labels than those that are drawn."""
+        pairs = zip(self.sources, traces, strict=True)
+        both = [(s, t["ccc"], s.scored[name]) for s, t in pairs if t and t.get("ccc") and name in s.scored]
+        told = "{} was scored {:.3f} and {:.3f} here: the list has these numbers, its labels have changed since"
+        return [told.format(s.name, *then) for s, now, then in both if not np.allclose(now, then, atol=1e-3)]
 
     def _presence(self, name: str, frames: int) -> list[dict[str, Any]]:
         """Spans of frames ``[first, last)`` in which each stream of the cache saw something."""
@@ -210,3 +224,12 @@ def _annotation(labels: Labels | None) -> dict[str, Any] | None:
 def _spans(mask: npt.NDArray[np.bool_]) -> list[list[int]]:
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [[int(a), int(b)] for a, b in edges.reshape(-1, 2)]
+
+
+def view_lines(shelf: Shelf, partition: str | None, url: str) -> list[str]:
+    """For a terminal: how much there is, whether test was opened, and where the page is."""
+    runs = f"{len(shelf.sources)} run{'s' if len(shelf.sources) > 1 else ''}"
+    lines = [f"{len(shelf.names)} recordings, {len(shelf.media)} with media, {runs}"]
+    if partition == LOCKED:
+        lines.append(f"labels of {LOCKED} are open, which is counted in {LOG} of every run")
+    return [*lines, f"open {url} (Ctrl-C ends)"]

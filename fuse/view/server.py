@@ -6,14 +6,17 @@ licensed media. Requests under another host name are refused (DNS rebinding); pa
 
 import contextlib
 import mimetypes
+import os
 import secrets
 import socket
+import sys
 import webbrowser
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from cache.errors import UsageError
+from cache.errors import AffuseError, UsageError
 from fuse.view.data import Shelf
+from fuse.view.sources import why_not
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -60,7 +63,12 @@ def make_app(shelf: Shelf, token: str) -> "Starlette":
 
     def recording(request: Request) -> Response:
         number = request.path_params["number"]
-        return JSONResponse(shelf.recording(number)) if number < len(shelf.names) else missing()
+        if number >= len(shelf.names):
+            return missing()
+        try:
+            return JSONResponse(shelf.recording(number))
+        except AffuseError as error:
+            return JSONResponse({"error": why_not(error)}, 500)
 
     def media(request: Request) -> Response:
         number = request.path_params["number"]
@@ -103,8 +111,8 @@ def make_server(app: "Starlette") -> "Server":
 
 
 def serve(app: "Starlette", sock: socket.socket, url: str, *, browser: bool) -> None:
-    """Serve until Ctrl-C, which is how it ends."""
-    if browser:
+    """Serve until Ctrl-C, which is how it ends. A browser is opened where there is a screen, none in the terminal."""
+    if browser and (sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         webbrowser.open(url)
     with contextlib.suppress(KeyboardInterrupt):
         make_server(app).run(sockets=[sock])

@@ -123,6 +123,35 @@ def test_files_of_other_frames_are_told_and_not_drawn(toy_cache, tmp_path):
     assert shelf.listing["recordings"][shelf.names.index("rec5")]["ccc"] == [None, None]
 
 
+def test_labels_that_changed_since_a_run_was_scored_are_told(run, toy_cache, tmp_path):
+    changed = shutil.copytree(toy_cache.root, tmp_path / "cache")
+    cache, split = FeatureCache(changed), toy_cache.labels.partitions("va")
+    labels = {r: toy_cache.labels.read("va", r) for r in toy_cache.labels.recordings("va")}
+    name = split.members("validation")[0]
+    cache.labels.write("va", {**labels, name: Labels(-labels[name].va, labels[name].labelled)}, split)
+    shelf = shelf_of(cache, run)
+    shown = shelf.recording(shelf.names.index(name))
+    assert "its labels have changed since" in shown["notes"][0]
+    then, now = shelf.listing["recordings"][shelf.names.index(name)]["ccc"][0], shown["runs"][0]["ccc"]
+    assert f"scored {then[0]:.3f}" in shown["notes"][0]
+    assert now != pytest.approx(then, abs=0.01)
+    assert not shelf_of(toy_cache, run).recording(0)["notes"]
+
+
+def test_a_damaged_recording_is_one_line_and_the_others_are_there(hostile, ask):
+    root, _ = hostile
+    path = root / "cache" / "timelines" / folder_of("c") / "zarr.json"
+    whole = path.read_text()
+    path.write_text(whole.replace("crc32c", "crc"))
+    try:
+        status, _, body = ask(f"/token/recordings/{ask.shelf.names.index('c')}")
+    finally:
+        path.write_text(whole)
+    assert status == 500
+    assert "\n" not in json.loads(body)["error"]
+    assert ask(f"/token/recordings/{ask.shelf.names.index(HOSTILE)}")[0] == 200
+
+
 def test_what_was_predicted_for_loose_media_needs_no_cache_of_it(toy_cache, tmp_path):
     save_predictions(tmp_path, "holiday", np.arange(30) / 30, np.full((30, 2), 0.25))
     (tmp_path / LOG).write_text("evaluation,what\n")

@@ -17,7 +17,7 @@ export function frameAt(pts, t) {
 export class Clock {
   /** film: a video element; told: onframe(i), onstate(playing), onfail(reason). */
   constructor(film, told) {
-    Object.assign(this, { film, told, pts: [0], end: 0, frame: 0, playable: false, ticking: false, want: null });
+    Object.assign(this, { film, told, pts: [0], end: 0, frame: 0, playable: false, ticking: false, want: null, watch: 0 });
     film.addEventListener("seeked", () => this.#arrived());
     film.addEventListener("play", () => { told.onstate(true); this.#follow(); });
     film.addEventListener("pause", () => told.onstate(false));
@@ -82,8 +82,9 @@ export class Clock {
 
   /** While the film plays: its frames as they are shown, where the browser tells, else the time at each repaint. */
   #follow() {
+    const watch = ++this.watch; // one that waits since before a pause ends here
     const step = (_, shown) => {
-      if (this.film.paused) return;
+      if (this.film.paused || watch !== this.watch) return;
       if (this.want === null) this.#show(frameAt(this.pts, shown ? shown.mediaTime : this.film.currentTime));
       next();
     };

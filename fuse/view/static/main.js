@@ -18,8 +18,9 @@ const list = new List($("list"), go);
 
 async function got(path) {
   const answer = await fetch(path);
-  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
-  return answer.json();
+  const told = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(told.error ?? `${path}: ${answer.status}`);
+  return told;
 }
 
 function say(text) {
@@ -58,7 +59,7 @@ async function open(number) {
     fill(data, number);
   } catch (error) {
     $("main").hidden = true;
-    say(`This recording cannot be shown (${error.message}). The terminal says why.`);
+    if (asked === page.asked) say(`This recording cannot be shown: ${error.message}`);
   }
 }
 

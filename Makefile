@@ -5,10 +5,10 @@ ROOT ?= data/$(DATASET)
 HEAD ?= maven
 ARGS ?=
 
-.PHONY: help setup demo test check bench extract train ablate clean
+.PHONY: help setup demo test check bench bench-gpu extract train ablate clean
 
 help: ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -30,6 +30,10 @@ check: setup ## lint, format, types
 
 bench: setup ## ratios of two things side by side, in one run
 	$(BIN)/python benchmarks/run.py $(ARGS)
+	$(BIN)/python benchmarks/cost.py
+
+bench-gpu: setup ## the same for a GPU, on one; ARGS=--small anywhere
+	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 extract: setup ## stage one: make extract DATASET=affwild2 [ROOT=data/affwild2]
 	@test -n "$(DATASET)" || { echo "error: no dataset is named; make extract DATASET=affwild2 [ROOT=DIR]" >&2; exit 2; }

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from cache.commands import cache_app
 from cache.errors import UsageError
@@ -12,7 +13,20 @@ from cache.terminal import SOME_FAILED, Json, Quiet, command, show
 from extract.commands import extract_app
 from fuse.commands import fuse_app
 
+ORDER = ("demo", "doctor", "extract", "index", "train-encoder", "train-fusion", "ablate", "compare", "robustness")
+ORDER += ("ensemble", "evaluate", "predict", "submit", "view", "report", "list", "cache")
+
+
+class Ordered(TyperGroup):
+    """Commands in the order they are met in a project, whichever room they come from."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        """Those of ``ORDER`` first."""
+        return sorted(super().list_commands(ctx), key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER))
+
+
 app = typer.Typer(
+    cls=Ordered,
     help="Extract once, fuse many: an aligned feature cache and fusion heads for valence-arousal from video.",
     no_args_is_help=True,
     add_completion=False,

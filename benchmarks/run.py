@@ -19,7 +19,8 @@ from statistics import median
 import numpy as np
 import torch
 import zarr
-from stage_one import memory, throughput
+from stage_one import memory, no_op, throughput
+from stage_two import attention, feeding, growth, many, write_cache
 
 from cache.records import Aligned, StreamSpec, Timeline
 from cache.store import FeatureCache
@@ -41,19 +42,6 @@ def paired(ours: Callable[[], object], other: Callable[[], object], rounds: int 
             call()
             slot.append(time.perf_counter() - start)
     return median(times[0]) / median(times[1])
-
-
-def make_cache(root: Path) -> FeatureCache:
-    """Six recordings of three streams of random features, 2.7 minutes each at 25 frames a second."""
-    cache, rng = FeatureCache.create(root, "bench"), np.random.default_rng(0)
-    specs = [cache.declare(f"s{i}", "visual", d, {"i": i}, {}) for i, d in enumerate(DIMS)]
-    timeline = Timeline(np.arange(FRAMES) / 25, FRAMES / 25)
-    for recording in range(6):
-        cache.timelines.write(f"r{recording}", timeline)
-        for spec in specs:
-            values = rng.standard_normal((FRAMES, spec.dim), np.float32)
-            cache.write(spec.key, f"r{recording}", Aligned(values, np.ones(FRAMES, bool)))
-    return cache
 
 
 def read_windows(cache: FeatureCache) -> dict[str, float]:
@@ -185,21 +173,35 @@ TARGETS: dict[str, tuple[float | None, str]] = {
     "Swin-B: PIL loop in float32 / extraction in bf16": (3.0, "higher"),
     "peak memory of 30 minutes / of 3": (1.1, "lower"),
     "cli.py --help / bare interpreter": (None, "lower"),
+    "DataLoader over zarr / batches from maps": (20.0, "higher"),
+    "share of data in a step of concat, bf16": (0.1, "lower"),
+    "share of data in a step of linear, bf16": (0.1, "lower"),
+    "20 runs in one pass / one by one": (0.75, "lower"),
+    "20 runs, two processes / one by one": (0.75, "lower"),
+    "additive attention, T 1500: naive / peak memory": (16.0, "higher"),
+    "additive attention, T 1500: time / naive": (0.6, "lower"),
+    "MAVEN: peak memory at T 2000 / at 1000": (2.2, "lower"),
+    "a window of 100,000 / of 1,000": (1.2, "lower"),
+    "no-op extract of 545 x 3, seconds": (2.0, "lower"),
 }
 
 
 def main() -> None:
     """Run everything, print a table, save the figures."""
     with tempfile.TemporaryDirectory() as folder:
-        cache = make_cache(Path(folder) / "cache")
+        cache = write_cache(Path(folder) / "cache")
         values = (
             read_windows(cache)
             | opening(Path(folder) / "wide")
             | commit(cache, Path(folder))
             | jca_step()
             | no_op_start()
+            | feeding(cache, paired)
+            | many(cache, Path(folder))
+            | attention()
+            | growth()
         )
-        values |= throughput(Path(folder), paired) | memory(Path(folder))
+        values |= throughput(Path(folder), paired) | memory(Path(folder)) | no_op(Path(folder))
     results = []
     for name, value in values.items():
         target, better = TARGETS[name]

@@ -8,16 +8,15 @@ container mean nothing here.)
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from cache.errors import CacheError
+from cache.lease import is_held, lease, release
 from cache.remote import remote_to_write
 
 STAGING = ".staging"
@@ -143,31 +142,14 @@ def claim(root: Path, name: str, *, wait: bool) -> Iterator[bool]:
     path = root / STAGING / f"{name}.lock"
     with writing(root):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = _locked(path, wait)
+        file = lease(path, wait=wait)
     if file is None:
         yield False
         return
     try:
         yield True
     finally:
-        path.unlink(missing_ok=True)
-        file.close()
-
-
-def _locked(path: Path, wait: bool) -> IO[str] | None:
-    """The file of that path, locked; None where another has it and we do not wait."""
-    while True:
-        file = open(path, "w")  # noqa: SIM115
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
-                return file
-        except BlockingIOError:
-            file.close()
-            return None
-        except FileNotFoundError:
-            pass
-        file.close()  # its last holder has removed it: what we hold is no lock any more
+        release(path, file)
 
 
 def _sync(folder: Path) -> None:
@@ -195,28 +177,16 @@ def sweep(root: Path) -> None:
 def leftovers(root: Path) -> list[Path]:
     """What nobody holds in the staging folder, sorted. What other machines have there may be held unseen: not that."""
     ours = [f for f in _drafts(root) if f.name.split("~")[0] == socket.gethostname()]
-    return [f for f in ours if not _is_held(f.with_name(f"{f.name}.lock"))]
+    return [f for f in ours if not is_held(f.with_name(f"{f.name}.lock"))]
 
 
 def in_progress(root: Path) -> list[str]:
     """Names of what is being written or worked on now, as far as can be seen here, sorted."""
     dead = set(leftovers(root))
-    held = {lock.stem for lock in (root / STAGING).glob("*.lock") if _is_held(lock)}
+    held = {lock.stem for lock in (root / STAGING).glob("*.lock") if is_held(lock)}
     return sorted({f.name for f in _drafts(root) if f not in dead} | held)
 
 
 def _drafts(root: Path) -> list[Path]:
     staging = root / STAGING
     return sorted(f for f in staging.iterdir() if f.suffix != ".lock") if staging.is_dir() else []
-
-
-def _is_held(lock: Path) -> bool:
-    """Whether a process that lives holds that lock; one that may not be looked at counts as held."""
-    try:
-        with open(lock, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except (BlockingIOError, PermissionError):
-        return True
-    return False

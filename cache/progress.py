@@ -2,17 +2,22 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-Step = Callable[[], None]
+
+class Step(Protocol):
+    """Called once per finished item. told: what is worth knowing by now, until the next says something else."""
+
+    def __call__(self, told: str = "") -> None: ...  # noqa: D102
 
 
 @contextmanager
 def progress(label: str, total: int, *, quiet: bool = False) -> Iterator[Step]:
     """Yields a function to call once per finished item. Writes to stderr only, so stdout stays for results."""
     if quiet or not total:
-        yield lambda: None
+        yield lambda told="": None
     elif sys.stderr.isatty():
         yield from _bar(label, total)
     else:
@@ -26,32 +31,32 @@ def _bar(label: str, total: int) -> Iterator[Step]:
         MofNCompleteColumn,
         Progress,
         TextColumn,
-        TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[told]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(label, total=total)
-        yield lambda: bars.advance(task)
+        task = bars.add_task(label, total=total, told="")
+        yield lambda told="": bars.update(task, advance=1, told=told)
 
 
 def _lines(label: str, total: int) -> Iterator[Step]:
     start, done = time.monotonic(), 0
 
-    def step() -> None:
+    def step(told: str = "") -> None:
         nonlocal done
         done += 1
         if done == total or done * 4 // total > (done - 1) * 4 // total:
             spent = time.monotonic() - start
             left = spent / done * (total - done)
-            print(f"{label}: {done}/{total}, {spent:.0f} s, {left:.0f} s left", file=sys.stderr, flush=True)
+            line = f"{label}: {done}/{total}, {spent:.0f} s, {left:.0f} s left"
+            print(f"{line}, {told}" if told else line, file=sys.stderr, flush=True)
 
     yield step

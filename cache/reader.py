@@ -102,6 +102,22 @@ class StreamReader:
         values: Array = self.recording(recording)[0][frames]
         return values
 
+    def expect(self, recording: str, start: int, stop: int) -> None:
+        """Rows start..stop-1 will be read soon: the system fetches from disk, meanwhile, what is not in memory."""
+        values = self.recording(recording)[0]
+        behind = _map_behind(values)
+        if behind is not None and len(values):
+            row = values.strides[0]
+            begin = start * row // mmap.PAGESIZE * mmap.PAGESIZE
+            behind.madvise(mmap.MADV_WILLNEED, begin, min(stop, len(values)) * row - begin)
+
+
+def _map_behind(values: Array) -> mmap.mmap | None:
+    base: Any = values
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) and hasattr(base, "madvise") else None
+
 
 _Commit = tuple[Path, int, int]  # a recording's folder, and which file its commit record is: inode, time in ns
 

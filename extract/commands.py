@@ -27,6 +27,13 @@ def extract(
     recogniser: Annotated[str | None, typer.Option(help="Whisper (ID or ./DIR), where no transcript is.")] = None,
     language: Annotated[str | None, typer.Option(help="What it hears, e.g. en. Default: detected.")] = None,
     device: Device = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the work. Default: 0, this one.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A Dask cluster that does the work: tcp://HOST:8786.", metavar="URL")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Start --workers N of one: slurm:FILE.toml.", metavar="KIND:FILE")
+    ] = None,
     recipe: Recipe = None,
     plugin: Plugin = None,
     set_: Set = None,
@@ -49,6 +56,7 @@ def extract(
     given = {"dataset": dataset, "root": root, "cache": cache, "align": align, "device": device, "fps": fps}
     given |= {"visual": split(visual), "audio": split(audio), "text": split(text), "plugins": plugin}
     given |= {"faces": faces, "face_weights": face_weights, "recogniser": recogniser, "language": language}
+    given |= {"workers": workers, "scheduler": scheduler, "cluster": cluster}
     wanted = extract_recipe(merge(given, parse_sets(set_ or [])), recipe)
     if plan:
         forecast = run_plan(wanted, quiet=quiet)

@@ -7,6 +7,7 @@ listing: a missing number is a frame without a face, and gives no row.
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from extract.media import FRAMES_AT_ONCE
 
 #: What PIL raises for a damaged picture; a spoilt header may also claim a billion pixels.
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_THREADS = min(4, os.cpu_count() or 1)
 _NUMBERED = re.compile(r"(\d+)\.(jpe?g|png)", re.IGNORECASE)
 
 
@@ -54,10 +56,11 @@ def crop_blocks(folder: Path, timeline: Timeline, size: int = FRAMES_AT_ONCE) ->
     files = crop_files(folder)
     frames = [f for f in sorted(files) if f < len(timeline)]
     edges = timeline.edges
-    for start in range(0, len(frames), size):
-        chosen = frames[start : start + size]
-        spans = np.stack([edges[chosen], edges[np.add(chosen, 1)]], axis=1)
-        yield FrameBlock([read_crop(files[f]) for f in chosen], spans)
+    with ThreadPoolExecutor(_THREADS) as pool:  # one decodes too few for a GPU; pictures are decoded without the lock
+        for start in range(0, len(frames), size):
+            chosen = frames[start : start + size]
+            spans = np.stack([edges[chosen], edges[np.add(chosen, 1)]], axis=1)
+            yield FrameBlock(list(pool.map(read_crop, [files[f] for f in chosen])), spans)
 
 
 def read_crop(path: Path) -> np.ndarray:

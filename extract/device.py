@@ -9,9 +9,15 @@ if TYPE_CHECKING:
 
 
 def torch_device(name: str) -> "torch.device":
-    """``auto`` is CUDA where there is one, then Apple's MPS, else the CPU."""
+    """``auto`` is CUDA where there is one, then Apple's MPS, else the CPU; ``auto:5`` for the sixth of several workers.
+
+    Workers take the GPUs in turn.
+    """
     import torch
 
+    name, _, worker = name.partition(":") if name.startswith("auto:") else (name, "", "")
+    if worker and torch.cuda.device_count() > 1:
+        name = f"cuda:{int(worker) % torch.cuda.device_count()}"
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():

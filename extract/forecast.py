@@ -45,6 +45,8 @@ class Forecast:
 
     reading_hours: of decoding, once a recording for all its streams. hours: that and the streams as asked for, one
     after the other; a run reads ahead while it encodes, so it may end sooner. gigabytes: also of files in between.
+    spread_hours: of so many ``workers``, each with a device of its own like the probed one, and no faster than the
+    longest recording.
     """
 
     dataset: str
@@ -56,6 +58,8 @@ class Forecast:
     streams: list[StreamCost]
     reading_hours: float
     hours: float
+    workers: int
+    spread_hours: float
     gigabytes: float
     free_gigabytes: float
     fits: bool
@@ -81,6 +85,7 @@ def run_plan(recipe: ExtractRecipe, *, quiet: bool = False) -> Forecast:
         reading = reading_s(jobs, [*wanted.values()], sizes, timed) / HOUR_S
         step()
     free = free_bytes(root.absolute())
+    hours = reading + sum(c.hours or 0 for c in costs if c.chosen)
     return Forecast(
         dataset=recipe.dataset,
         device=str(torch_device(recipe.device)),
@@ -90,11 +95,19 @@ def run_plan(recipe: ExtractRecipe, *, quiet: bool = False) -> Forecast:
         frames=sum(s.frames for s in sizes.values()),
         streams=costs,
         reading_hours=round(reading, 6),
-        hours=round(reading + sum(c.hours or 0 for c in costs if c.chosen), 6),
+        hours=round(hours, 6),
+        workers=max(1, recipe.workers),
+        spread_hours=round(hours * _share(jobs, sizes, recipe.workers), 6),
         gigabytes=round(room.total / GB, 4),
         free_gigabytes=round(free / GB, 1),
         fits=room.total <= free,
     )
+
+
+def _share(jobs: list[Job], sizes: dict[str, Size], workers: int) -> float:
+    """The part of the work that the busiest of so many workers does; a recording is never split."""
+    seconds = [sizes[j.recording.id].seconds for j in jobs if j.recording.id in sizes]
+    return max(1 / max(1, workers), max(seconds, default=0.0) / max(sum(seconds), 1e-9))
 
 
 def _jobs(
@@ -148,6 +161,8 @@ def plan_table(forecast: Forecast) -> "Table":
         table.add_row(c.stream, c.precision + (" *" if c.chosen else ""), *cells, style="" if c.chosen else "dim")
     table.add_row("(reading media)", "", "", _figure(f.reading_hours), "", "")
     table.caption = f"* as asked for: {_figure(f.hours)} h, {_figure(f.gigabytes)} GB of {f.free_gigabytes} GB free"
+    if f.workers > 1:
+        table.caption += f"\n{f.workers} workers, each with such a device of its own: {_figure(f.spread_hours)} h"
     table.caption_justify = "left"
     return table
 

@@ -15,6 +15,7 @@ _TODO = {  # by stage, where an error itself does not say
     "recognise": "play the sound, or give the recording a transcript, then run the same command again",
     "transcript": "mend or remove the transcript, then run the same command again",
     "examples": "python cli.py doctor says what is there; mend it, then run the same command again",
+    "worker": "if memory ran out, use fewer workers or --set STREAM.batch_size=1; then run the same command again",
     "labels": "mend the annotation, then: python cli.py index --dataset NAME --root DIR",
 }
 
@@ -58,3 +59,8 @@ class Outcome:
         except Exception as error:
             log.debug("%s", recording, exc_info=error)
             self.failures.append(failure(recording, stage, error))
+
+
+def died(recording: str, cause: str) -> Outcome:
+    """Of a recording that its workers do not survive: given up, so that the others are made."""
+    return Outcome(failures=[Failure(recording, "worker", cause, _TODO["worker"])])

@@ -32,6 +32,10 @@ class ExtractRecipe:
 
     ``recogniser``: a Whisper (hub id or folder) for the words of recordings without a transcript, in ``language``
     (``en``; detected where it is empty); both are in the fingerprint of text streams. Without one those have no words.
+
+    ``workers``: so many processes of this machine (0: this one alone), or with ``cluster`` so many of its jobs.
+    ``scheduler``: the address of a Dask cluster that does the work; ``cluster``: one that is started for it, such as
+    ``slurm:FILE.toml``. See ``extract.executor``; none of them changes a number.
     """
 
     dataset: str
@@ -53,6 +57,9 @@ class ExtractRecipe:
     recogniser: str = ""
     language: str = ""
     plugins: tuple[Path, ...] = ()
+    workers: int = 0
+    scheduler: str = ""
+    cluster: str = ""
 
     def __post_init__(self) -> None:
         check_fps(self.fps)
@@ -63,6 +70,13 @@ class ExtractRecipe:
         if self.language and not self.recogniser:
             told = f"language is {self.language!r}, but nothing is recognised"
             raise ConfigError(told, hint="name a model: --recogniser openai/whisper-small")
+        if self.workers < 0:
+            raise ConfigError(
+                f"{self.workers} workers are asked for", hint="give 0, which is this process alone, or more"
+            )
+        if self.scheduler and (self.workers or self.cluster):
+            others = "a cluster" if self.cluster else f"{self.workers} workers"
+            raise ConfigError(f"a scheduler, whose workers are there, and {others} to start are given", hint="give one")
 
 
 def extract_recipe(given: dict[str, Any], recipe: Path | None = None) -> ExtractRecipe:

@@ -1,35 +1,33 @@
-"""Stage one: plan, then one recording at a time from files to committed streams, then labels."""
+"""Stage one: plan, then every recording from files to committed streams, then labels."""
 
-import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 from cache.care.heal import clear_damaged
-from cache.commit import at_work, claim
+from cache.commit import at_work
 from cache.errors import UsageError
-from cache.ids import folder_of
 from cache.progress import progress
-from cache.records import MODALITIES, Recording
+from cache.records import Recording
 from cache.store import FeatureCache
 from cache.tables import publish_table
-from extract.asr import Recogniser
+from extract.bench import Bench, wanted_of
 from extract.datasets import Dataset, open_dataset
-from extract.faces import FaceCrops, face_crops
+from extract.executor import extracted
+from extract.faces import face_crops
 from extract.heard import give_way
 from extract.index import check_same_corpus, index_labels
-from extract.job import extract_recording
 from extract.media import hardware_decoder
 from extract.notes import changed_media, healed_notes, media_notes, other_rates
 from extract.outcome import Failure, Outcome
 from extract.plan import Job, plan
-from extract.recipe import ExtractRecipe, options_of
+from extract.recipe import ExtractRecipe
 from extract.sizes import bytes_needed, check_room, size_of
-from extract.streams import Stream, Wanted, declare, want, want_boxes
+from extract.streams import Stream, Wanted, declare
 
-log = logging.getLogger("affuse")
 FAILURES = "failures.csv"
 GAVE_WAY = "has a transcript now: its rows of recognised words gave way"
 LABELS_EVERY_S = 600.0  # so that training can begin on what is there
@@ -78,8 +76,9 @@ def _run(recipe: ExtractRecipe, prepared: Prepared, cache: FeatureCache, start: 
     try:
         publish_table(cache.root, cache.root / FAILURES, [])
         label = _every(LABELS_EVERY_S, lambda: index_labels(dataset, cache))
-        with progress("extract", len(jobs), quiet=quiet) as step:
-            for recording, outcome in _extracted(jobs, streams, cache, recipe):
+        bench = Bench(cache, streams, recipe.deadline_s, recipe.fps)
+        with progress("extract", len(jobs), quiet=quiet) as step, closing(extracted(jobs, recipe, bench)) as ended:
+            for recording, outcome in ended:
                 outcomes[recording] = outcome
                 step()
                 alike = not kept and len(outcomes) == _ALIKE and _failed_alike(outcomes)
@@ -108,7 +107,7 @@ def prepare(recipe: ExtractRecipe) -> Prepared:
     recordings = dataset.recordings()
     if not recordings:
         raise UsageError(f"{recipe.root} holds no recording of {recipe.dataset}")
-    wanted = list(_wanted(recipe, face_crops(recipe.faces, recipe.face_weights, recordings)))
+    wanted = wanted_of(recipe, face_crops(recipe.faces, recipe.face_weights, recordings))
     if not wanted:
         raise UsageError("no stream is asked for", hint="name one with --visual, --audio or --text")
     return dataset, recordings, wanted
@@ -119,36 +118,6 @@ def _check_room(jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache
     sizes = {j.recording.id: size for j in jobs if (size := size_of(j.recording, cache)) is not None}
     specs = {key: stream.spec for key, stream in streams.items()}
     check_room(bytes_needed(jobs, specs, sizes, dtype).total, cache.root)
-
-
-def _wanted(recipe: ExtractRecipe, faces: FaceCrops | None) -> Iterable[Wanted]:
-    recogniser = Recogniser(recipe.recogniser, recipe.language) if recipe.recogniser else None
-    how = {"align": recipe.align, "dtype": recipe.dtype, "decode": recipe.decode}
-    for modality in MODALITIES:
-        for text in getattr(recipe, modality):
-            yield want(text, modality, options_of(recipe, text), **how, faces=faces, recogniser=recogniser)
-    if faces:
-        yield want_boxes(faces, recipe.decode)
-
-
-def _extracted(
-    jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, recipe: ExtractRecipe
-) -> Iterator[tuple[str, Outcome]]:
-    """What became of each recording. What another process is at work on is left for last, and by then usually done."""
-    done = set()
-    for wait in (False, True):
-        for job in [j for j in jobs if j.recording.id not in done]:
-            with claim(cache.root, folder_of(job.recording.id), wait=wait) as mine:
-                if not mine:
-                    continue
-                left = [streams[k] for k in job.keys if not cache.has(k, job.recording.id)]
-                made = Outcome()
-                if left or not cache.timelines.has(job.recording.id):
-                    made = extract_recording(job.recording, left, cache, recipe.deadline_s, recipe.fps)
-            for failure in made.failures:
-                log.warning("%s", failure)
-            done.add(job.recording.id)
-            yield job.recording.id, made
 
 
 def _every(seconds: float, act: Callable[[], object]) -> Callable[[], None]:

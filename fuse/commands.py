@@ -143,7 +143,7 @@ def ablate(
         bool, typer.Option("--skip-missing", help="Leave out rows whose streams are not there.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="For table.csv, .tex and .md. Default: below var/tables.")
+        Path | None, typer.Option(metavar="DIR", help="For table.csv, .tex, .md and .json. Default: below var/tables.")
     ] = None,
     resume: Resume = False,
     set_: SetTrain = None,
@@ -209,6 +209,30 @@ def robustness(
     save_robustness(out, found)
     plot_robustness(out / "curves.png", found)
     show(found, json_, area_table(found), f"curves in {out}/")
+
+
+@command(fuse_app, "report")
+def report(
+    paths: Annotated[list[Path], typer.Argument(help="Runs, or the folder of an ablation's table.", metavar="RUN")],
+    out: Annotated[Path, typer.Option(help="The one file.", metavar="FILE")] = Path("report.html"),
+    partition: Annotated[str, typer.Option(help="validation, or test, which is counted.")] = "validation",
+    robustness: Annotated[
+        Path | None, typer.Option(help="Curves too: the folder that robustness wrote.", metavar="DIR")
+    ] = None,
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="Recordings by numbers, not by their ids.")] = False,
+    json_: Json = False,
+) -> None:
+    """One HTML file that needs nothing else: tables with intervals, the verdict, traces, errors, settings, receipts.
+
+    A run without -seedN is all its seeds. Print it from a browser for a PDF. No frame, word or sound is in it; traces
+    of annotations are pictures. Without the cache the parts that need labels are left out, and it says so.
+
+    Example: python cli.py report var/runs/demo/maven-... var/runs/demo/concat-... --out report.html
+    """
+    from fuse.page.write import report_lines, write_report
+
+    made = write_report(paths, out, partition, robustness, anonymous=anonymous)
+    show(made, json_, *report_lines(made))
 
 
 @command(fuse_app, "submit")

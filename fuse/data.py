@@ -66,6 +66,12 @@ class Corpus:
             torch.from_numpy(frame),
         )
 
+    def expect(self, windows: Windows, rows: npt.NDArray[np.int64]) -> None:
+        """These windows are next: what of them lies on disk alone is fetched meanwhile."""
+        for recording, frame in zip(windows.recording[rows], windows.frame[rows], strict=True):
+            for reader in self.readers.values():
+                reader.expect(self.recordings[recording], int(frame[0]), int(frame.max()) + 1)
+
     def narrowed(self, streams: tuple[StreamSpec, ...]) -> "Corpus":
         """With these streams alone, by name, of one that has them by key."""
         return replace(

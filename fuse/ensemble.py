@@ -5,7 +5,6 @@ recording is predicted by the runs that held it out, by their mean where there a
 one score. A run that trained on a recording never predicts it here.
 """
 
-import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from fuse.bootstrap import LEVEL, point
 from fuse.compare import seeds_of
 from fuse.elsewhere import F64, members, read_file
 from fuse.evaluate import Evaluation, Scored, evaluate
-from fuse.folds import folded
+from fuse.folds import cut
 from fuse.locked import LOCKED, open_test_labels, tuning_labels
 from fuse.moments import read_moments
 from fuse.postprocess import postprocess
@@ -189,7 +188,7 @@ def _score(
 ) -> tuple[Scored, dict[str, F64], int]:
     """Averages and scores; with frame times by recording, and the labelled recordings of the partition."""
     cuts = [_cut(snapshot, group[0]) for group in groups]
-    files = [[_read(m, cut, partition) for m in g] for g, cut in zip(groups, cuts, strict=True)]
+    files = [[_read(m, seen, partition) for m in g] for g, seen in zip(groups, cuts, strict=True)]
     predictions: dict[str, F64] = {}
     pts: dict[str, F64] = {}
     labels: dict[str, Labels] = {}
@@ -199,8 +198,8 @@ def _score(
             shifted = [one[recording][1] + shifts[m.folder] for m, one in zip(group, read, strict=True)]
             mean = np.mean(shifted, axis=0)
             predictions[recording], pts[recording] = np.clip(mean, -1, 1) if clip else mean, times
-    for group, cut in zip(groups, cuts, strict=True):  # only now, when nothing can fail any more but the labels
-        labels |= _labels(group, cut, partition)
+    for group, seen in zip(groups, cuts, strict=True):  # only now, when nothing can fail any more but the labels
+        labels |= _labels(group, seen, partition)
     labels = {r: la for r, la in labels.items() if la.labelled.any()}
     for recording in labels.keys() & predictions.keys():
         if len(labels[recording].labelled) != len(predictions[recording]):
@@ -213,10 +212,8 @@ def _score(
 
 def _cut(snapshot: Snapshot, member: Member) -> Snapshot:
     """The cache's partitions as a run saw them; on another corpus than its own, as they are."""
-    recipe = member.recipe
-    if recipe.fold is None or member.scored != member.folder:
-        return snapshot
-    return dataclasses.replace(snapshot, split=folded(snapshot.split, recipe.folds, recipe.fold, recipe.fold_by))
+    recipe, home = member.recipe, member.scored == member.folder
+    return cut(snapshot, recipe.folds, recipe.fold, recipe.fold_by) if home else snapshot
 
 
 def _read(member: Member, snapshot: Snapshot, partition: str) -> Files:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from cache.registry import load_plugin
 from cache.stats import Stats
 from cache.store import FeatureCache
 from fuse.data import Corpus, open_partition, open_test
-from fuse.folds import folded
+from fuse.folds import cut
 from fuse.heads import Head
 from fuse.heads._base import Protocol
 from fuse.locked import LOCKED
@@ -91,9 +91,8 @@ def open_for(run: Finished, cache: FeatureCache, partition: str, what: str) -> C
     """
     check_streams(run, cache)
     snapshot = take_snapshot(cache, run.streams, run.recipe.labels)
-    if run.recipe.fold is not None and cache.dataset == run.dataset:
-        split = folded(snapshot.split, run.recipe.folds, run.recipe.fold, run.recipe.fold_by)
-        snapshot = replace(snapshot, split=split)
+    if cache.dataset == run.dataset:
+        snapshot = cut(snapshot, run.recipe.folds, run.recipe.fold, run.recipe.fold_by)
     skip = run.recipe.skip_incomplete
     if partition == LOCKED:
         return open_test(snapshot, run.folder, what, run.stats, skip_incomplete=skip)

@@ -74,7 +74,7 @@ def fit(
     with progress(title, sum(m.training.recipe.epochs for m in members.values()), quiet=quiet) as step:
         for member, row in [(m, row) for m in members.values() for row in m.loop.history]:
             member.training.told(row)
-            step()
+            step(member.standing())
         while going := [m for m in members.values() if not m.over]:
             epoch = min(m.epoch for m in going)
             now = [m for m in going if m.epoch == epoch]  # those that were resumed later wait for the others
@@ -82,7 +82,7 @@ def fit(
             _end_epoch(now, parts["validation"])
             for member in now:
                 member.training.told(member.loop.history[-1])
-                step()
+                step(member.standing())
     return [solved[id(t)] if id(t) in solved else members[id(t)].finished() for t in trainings]
 
 
@@ -138,6 +138,11 @@ class _Member:
         elif loop.scheduler:
             loop.scheduler.step()
         loop.done, loop.losses = 0, []
+
+    def standing(self) -> str:
+        """For whoever watches: validation CCC of the last epoch, the best so far and when that was, from 1 on."""
+        loop = self.loop
+        return f"CCC {loop.history[-1]['mean']:.3f}, best {loop.best:.3f} in epoch {loop.best_epoch + 1}"
 
     def keep(self, seconds: float) -> None:
         """Where it stands, to disk when it is time; after so many seconds more."""

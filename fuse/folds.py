@@ -3,6 +3,7 @@
 Fold i is scored once, fold i + 1 chooses the epoch, the rest trains, so that no fold is both chosen on and reported.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from cache.errors import UsageError
 from cache.records import Partitions
 from fuse.locked import TUNING
+from fuse.snapshot import Snapshot
 
 FoldBy = Literal["recording", "subject"]
 
@@ -30,6 +32,11 @@ def folded(split: Partitions, folds: int, fold: int, by: FoldBy) -> Partitions:
     place = _places(list(unit.values()), folds)
     names = {fold: "test", (fold + 1) % folds: "validation"}
     return Partitions({r: names.get(place[u], "train") for r, u in unit.items()}, split.subjects)
+
+
+def cut(snapshot: Snapshot, folds: int, fold: int | None, by: FoldBy) -> Snapshot:
+    """A cache with the partitions of one fold; with its own, where there is no fold."""
+    return snapshot if fold is None else replace(snapshot, split=folded(snapshot.split, folds, fold, by))
 
 
 def _places(units: list[str], folds: int) -> dict[str, int]:

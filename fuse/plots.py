@@ -20,6 +20,7 @@ from fuse.summary import RowResult
 ANNOTATED, PREDICTED, SECOND = "#222222", "#0072B2", "#D55E00"  # Okabe-Ito: told apart by everyone
 STYLE: dict[str, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
 STYLE |= {"grid.color": "#e5e5e5", "axes.axisbelow": True, "figure.dpi": 140}
+STYLE |= {"text.parse_math": False}  # a name with dollars is no formula
 
 
 def read_predictions(run: Path, partition: str, recording: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

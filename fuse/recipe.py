@@ -42,6 +42,7 @@ class TrainRecipe:
     smooth: a fixed width, or ``validation`` to choose it there; interpolate: over frames without a face, before that.
     delay_valence, delay_arousal: seconds by which the annotation lags. modality_dropout: chance that a window of
     training loses a modality. schedule: of the learning rate. amp: bfloat16 in the head's forward pass.
+    compile: by torch, which pays on a GPU; it rounds and drops out otherwise.
     folds: cross-validate, of which ``fold`` is run; fold_by: whom folds may not share. checkpoint_s: seconds.
     tracker: where numbers also go as they come, beside ``log.jsonl``.
     """
@@ -78,6 +79,7 @@ class TrainRecipe:
     modality_dropout: float = 0.0
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     amp: bool = False
+    compile: bool = False
     folds: int = 0
     fold: int | None = None
     fold_by: FoldBy = "recording"

@@ -51,6 +51,9 @@ class Resident(Corpus):
         va = self.va[at].masked_fill_(~real.unsqueeze(-1), 0.0)
         return Batch(x, present, real, labelled, va, recording, frame)
 
+    def expect(self, windows: Windows, rows: npt.NDArray[np.int64]) -> None:
+        """All is there."""
+
     def narrowed(self, streams: tuple[StreamSpec, ...]) -> "Resident":
         """With these streams alone, by name; their features stay where they are."""
         held = ("readers", "stats", "values", "seen", "moments")

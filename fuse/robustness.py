@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.errors import UsageError
+from cache.errors import DataError, MissingData, UsageError
 from cache.progress import progress
+from cache.recipe import build
 from cache.records import MODALITIES, Modality
 from cache.store import FeatureCache
 from fuse.bootstrap import intervals
@@ -28,6 +29,7 @@ from fuse.postprocess import postprocess
 from fuse.train import torch_device
 
 RESAMPLES = 1000
+_MEASURED = ("dataset", "partition", "recordings")
 
 
 @dataclass(frozen=True)
@@ -209,10 +211,30 @@ def areas(points: list[Point]) -> list[Area]:
 
 
 def save_robustness(out: Path, found: Robustness) -> None:
-    """``curves.csv`` and ``areas.csv``."""
+    """``curves.csv`` and ``areas.csv``, each row with what it was measured on."""
     out.mkdir(parents=True, exist_ok=True)
+    on = {name: getattr(found, name) for name in _MEASURED}
     for name, cls, rows in (("curves", Point, found.points), ("areas", Area, found.areas)):
         with open(out / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [f.name for f in fields(cls)])
+            writer = csv.DictWriter(file, [*(f.name for f in fields(cls)), *on])
             writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+            writer.writerows(asdict(row) | on for row in rows)
+
+
+def read_robustness(folder: Path) -> Robustness:
+    """What ``save_robustness`` left in a folder. Raises MissingData where there is none, DataError for another file."""
+    path = folder / "curves.csv"
+    if not path.is_file():
+        raise MissingData(f"there is no {path}", hint="make it with: python cli.py robustness RUN --out DIR")
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or set(_MEASURED) - set(rows[0]) or {r.get("kind") for r in rows} - set(LEVELS):
+        raise DataError(f"{path} is not what robustness writes", hint="run python cli.py robustness again")
+    dataset, partition, recordings = (rows[0][name] for name in _MEASURED)
+    points = [build(Point, _point_row(row), where=str(path)) for row in rows]
+    return Robustness(dataset, partition, int(recordings), points, areas(points))
+
+
+def _point_row(row: dict[str, str]) -> dict[str, str | None]:
+    maybe = ("low", "high", "floor")
+    return {k: None if k in maybe and v == "" else v for k, v in row.items() if k not in _MEASURED}

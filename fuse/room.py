@@ -51,6 +51,6 @@ class Room:
 
 def as_tensor(values: npt.NDArray[np.generic]) -> Tensor:
     """A view, not to be written to; numpy's bfloat16 as torch's."""
-    if values.dtype.name == "bfloat16":
+    if values.dtype.kind == "V":  # of numpy's types that a cache holds only bfloat16 is
         return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(values)

@@ -1,4 +1,4 @@
-"""A table as files: CSV with every number, LaTeX (booktabs) and Markdown with those that are printed."""
+"""A table as files: CSV and JSON with every number, LaTeX (booktabs) and Markdown with those that are printed."""
 
 import csv
 import re
@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache.recipe import to_json
 from cache.store import FeatureCache
 from fuse.bootstrap import LEVEL, Intervals
 from fuse.summary import RowResult, Summary
 from fuse.tables import Ablation, data_lines, printed, spread, thousands
 
 DIMENSIONS = ("valence", "arousal", "mean")
-NAMES = ("table.csv", "table.tex", "table.md")
+NAMES = ("table.csv", "table.tex", "table.md", "table.json")
 _LATEX = {c: f"\\{c}" for c in "{}$&#_%"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -32,11 +33,12 @@ def tables_folder(cache: Path | str, recipe: Path | None) -> Path:
 
 
 def save_tables(folder: Path, table: Ablation) -> str:
-    """Write the three files; returns a line that says where."""
+    """Write the four files; returns a line that says where."""
     folder.mkdir(parents=True, exist_ok=True)
     _save_csv(folder / NAMES[0], table)
     (folder / NAMES[1]).write_text(latex(table), encoding="utf-8")
     (folder / NAMES[2]).write_text(markdown(table), encoding="utf-8")
+    (folder / NAMES[3]).write_text(to_json(table), encoding="utf-8")
     return f"table: {folder}/{{{','.join(NAMES)}}}"
 
 
@@ -97,7 +99,7 @@ def _paper(dimension: str) -> Callable[[RowResult], str]:
     return lambda row: printed(row.paper, dimension)
 
 
-def _cells(table: Ablation, bold: Callable[[str], str], escape: Callable[[str], str]) -> list[list[str]]:
+def cells(table: Ablation, bold: Callable[[str], str], escape: Callable[[str], str]) -> list[list[str]]:
     """Escaped cells, a list a row; what is the best of its column, controls aside, is bold."""
     made, contestants = columns(table.rows), [row for row in table.rows if row.rank]
 
@@ -126,7 +128,7 @@ def markdown(table: Ablation) -> str:
     """The table as Markdown, its caption above, its notes below."""
     made = columns(table.rows)
     lines = [f"**{_plain(_caption(table))}**", "", _line([c.head for c in made]), "|---" * len(made) + "|"]
-    lines += map(_line, _cells(table, lambda text: f"**{text}**", _plain))
+    lines += map(_line, cells(table, lambda text: f"**{text}**", _plain))
     return "\n".join([*lines, "", *(f"- {_plain(note)}" for note in _notes(table))]) + "\n"
 
 
@@ -142,7 +144,7 @@ def _plain(text: str) -> str:
 def latex(table: Ablation) -> str:
     """A floating table; it needs the package booktabs."""
     made = columns(table.rows)
-    body = _cells(table, lambda text: f"\\textbf{{{text}}}", _tex)
+    body = cells(table, lambda text: f"\\textbf{{{text}}}", _tex)
     return "\n".join(
         [
             r"% \usepackage{booktabs,graphicx}",

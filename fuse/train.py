@@ -20,7 +20,7 @@ from fuse.data import Corpus, absent_faces, mean_label, open_partition, open_tes
 from fuse.delay import for_training
 from fuse.evaluate import Evaluation, Scored, evaluate
 from fuse.fit import Fitted, Training, delay_of, fit, predicted
-from fuse.folds import folded
+from fuse.folds import cut
 from fuse.heads import Head
 from fuse.heads._base import Protocol
 from fuse.locked import has_labels
@@ -78,6 +78,8 @@ def prepare(recipe: TrainRecipe) -> Prepared:
     streams = choose_streams(cache, recipe.streams, recipe.without)
     torch.manual_seed(recipe.seed)
     head = make_head(recipe, protocol, streams)
+    if recipe.compile:
+        head.compile()  # in place: its weights keep their names
     return Prepared(recipe, protocol, cache, streams, head.to(device), Draws(device))
 
 
@@ -179,10 +181,7 @@ def _snapshot(prepared: list[Prepared]) -> Snapshot:
     recipe = prepared[0].recipe
     streams = {s.key: dataclasses.replace(s, name=s.key) for p in prepared for s in p.streams}
     snapshot = take_snapshot(prepared[0].cache, tuple(streams.values()), recipe.labels)
-    if recipe.fold is None:
-        return snapshot
-    split = folded(snapshot.split, recipe.folds, recipe.fold, recipe.fold_by)
-    return dataclasses.replace(snapshot, split=split)
+    return cut(snapshot, recipe.folds, recipe.fold, recipe.fold_by)
 
 
 def _of_run(whole: Snapshot, prepared: Prepared) -> Snapshot:

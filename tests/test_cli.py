@@ -237,3 +237,12 @@ def test_a_recording_is_drawn(run, toy_cache, tmp_path):
     code, _, err = run("cache", "inspect", "rec99", "--cache", toy_cache.root)
     assert code == 1
     assert "did you mean 'rec" in err
+
+
+def test_help_lists_commands_in_the_order_they_are_met(run):
+    code, out, _ = run("--help")
+    listed = re.findall(r"^│ ([a-z]+(?:-[a-z]+)*)  +\S", out, re.MULTILINE)
+    assert code == 0
+    assert listed[:6] == ["demo", "doctor", "extract", "index", "train-encoder", "train-fusion"]
+    assert listed[-1] == "cache"
+    assert set(listed) == set(cli.ORDER) & set(listed)

@@ -1,5 +1,13 @@
-"""Light encoders whose numbers can be read: brightness of a frame, loudness of 20 ms, length of a word."""
+"""Light encoders whose numbers can be read: brightness of a frame, loudness of 20 ms, length of a word.
 
+And what runs in several processes are watched with, by the notes of the encoders in ``light_plugin.py``.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +16,12 @@ import pytest
 
 from cache.records import Track
 from extract.encoders import ENCODERS, Encoder
+from extract.recipe import extract_recipe
+from extract.run import run_extract
+
+PLUGIN = Path(__file__).with_name("light_plugin.py")
+CLI = Path(__file__).parents[2] / "cli.py"
+CLIPS = [f"clip{i}" for i in range(6)]
 
 
 @dataclass(frozen=True)
@@ -88,3 +102,99 @@ def manifest(tmp_path):
         return path
 
     return write
+
+
+def wait_for(find):
+    """What ``find`` finds, as soon as it does. The limit only ends a test that has failed."""
+    end = time.monotonic() + 120
+    while not (found := find()):
+        assert time.monotonic() < end, "nothing came"
+        time.sleep(0.005)
+    return found
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Runs over six clips, and what the encoders noted in the folder."""
+
+    folder: Path
+    until = staticmethod(wait_for)
+
+    @property
+    def root(self):
+        return self.folder / "manifest.csv"
+
+    def recipe(self, cache="cache", **given):
+        streams = {"visual": ["grey"], "audio": [], "text": ["spoken"], "plugins": [PLUGIN]}
+        where = {"dataset": "manifest", "root": self.root, "cache": self.folder / cache}
+        return extract_recipe({**where, **streams, **given})
+
+    def run(self, cache="cache", **given):
+        return run_extract(self.recipe(cache, **given), quiet=True)
+
+    def start(self, *flags):
+        """The command as a process of its own, in a group of its own."""
+        where = ["--dataset", "manifest", "--root", self.root, "--cache", self.folder / "cache"]
+        streams = ["--visual", "grey", "--audio", "none", "--text", "spoken", "--plugin", PLUGIN]
+        command = [sys.executable, CLI, "extract", "--quiet", *where, *streams, *flags]
+        out = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, **out, start_new_session=True)
+
+    def open_gate(self):
+        (self.folder / "open").touch()
+
+    def noted(self, kind):
+        """(process id, text) of each line that the encoders noted."""
+        path = self.folder / kind
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [(int(pid), text) for pid, _, text in (line.partition(" ") for line in lines)]
+
+    def encoded(self):
+        """How often each clip was begun."""
+        return Counter(text for _, text in self.noted("encoded"))
+
+    def in_hand(self, name, times=1):
+        """The process that has a clip in hand, as soon as it was begun so many times."""
+        return self.until(lambda: (pids := [p for p, t in self.noted("encoded") if t == name])[times - 1 :] and pids)[
+            -1
+        ]
+
+    def forget(self):
+        for name in ("open", "built", "encoded"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def contents(self, cache="cache"):
+        top = self.folder / cache
+        return {str(p.relative_to(top)): p.read_bytes() for p in sorted(top.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def clips(media, manifest, tmp_path, monkeypatch):
+    """Writes six clips, whose transcripts are their names and what ``words`` has for them; returns them ``Watched``."""
+    monkeypatch.setenv("AFFUSE_TEST_FOLDER", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(CLI.parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(ENCODERS, "_classes", dict(ENCODERS._classes))
+    sys.modules.pop(f"affuse_plugin_{PLUGIN.stem}", None)
+
+    def write(**words):
+        rows = {}
+        for name in CLIPS:
+            film = media(tmp_path / f"{name}.mp4", np.arange(12) / 25)
+            units = [name, *words.get(name, "").split()]
+            cues = [f"{k + 1}\n00:00:00,{k}00 --> 00:00:00,{k}90\n{unit}\n" for k, unit in enumerate(units)]
+            (tmp_path / f"{name}.srt").write_text("\n".join(cues))
+            rows[name] = {"video": film, "transcript": f"{name}.srt", "partition": "train"}
+        manifest(**rows)
+        return Watched(tmp_path)
+
+    return write
+
+
+@pytest.fixture
+def gated(clips):
+    """Six clips with a gate in clip1, and the contents of the cache that one process makes of them."""
+    watched = clips(clip1="gate")
+    watched.open_gate()
+    assert watched.run("alone").made == len(CLIPS) * 2
+    watched.forget()
+    return watched, watched.contents("alone")

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -48,6 +49,13 @@ def test_a_plan_shows_hours_room_and_memory_of_every_precision_and_writes_nothin
     assert plan.streams[0].hours > 0
     assert plan.hours == pytest.approx(plan.reading_hours + sum(c.hours for c in plan.streams if c.chosen), abs=1e-5)
     assert "600 frames" in str(plan_table(plan).title)
+
+
+def test_a_plan_for_workers_divides_the_hours_but_never_a_recording(light_encoders, recipe):
+    for workers, part in ((1, 1.0), (2, 0.5), (5, 0.5)):
+        plan = run_plan(replace(recipe, workers=workers), quiet=True)
+        assert plan.spread_hours == pytest.approx(plan.hours * part, rel=0.02, abs=2e-6)
+    assert "5 workers, each with such a device of its own" in str(plan_table(plan).caption)
 
 
 def test_the_room_of_a_plan_is_the_room_that_is_taken_and_what_is_made_is_not_planned_again(light_encoders, recipe):

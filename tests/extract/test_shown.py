@@ -28,6 +28,7 @@ def corpus(tmp_path):
     cache = FeatureCache.create(tmp_path / "cache", "manifest")
     for name in ("a", "b"):
         cache.timelines.write(name, Timeline(PTS, 1.0), {"source": identity(root / f"{name}.mp4")})
+    cache.timelines.write("c", Timeline(PTS, 1.0), {"clock": "nominal"})  # as one that was imported
     (root / "b.mp4").write_bytes(b"another film")
     return root, cache
 

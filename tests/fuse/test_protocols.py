@@ -1,12 +1,14 @@
 """How runs may be made and scored: folds, modality dropout, schedules, bfloat16, post-processing beside raw."""
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import fuse.train
 from cache.errors import ConfigError, UsageError
@@ -205,3 +207,18 @@ def test_interpolation_changes_the_smoothed_number_and_not_the_raw_one(toy_cache
     base = recipe(toy_cache, tmp_path, streams=("voice",))
     no_face = [run_train(replace(base, interpolate=i), quiet=True).evaluations["test"] for i in (False, True)]
     assert no_face[0] == no_face[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a CPU with g++")
+@pytest.mark.filterwarnings("ignore")  # those of torch's compiler about itself
+def test_a_compiled_head_gives_the_numbers_and_keeps_the_names_of_its_weights(toy_cache, tmp_path):
+    asked = {"tokens": 32, "hop": 16, "batch_size": 8, "epochs": 2, "device": "cpu"}
+    plain, compiled = (
+        run_train(TrainRecipe("concat", toy_cache.root, tmp_path, compile=c, **asked), quiet=True)
+        for c in (False, True)
+    )
+    assert compiled.folder != plain.folder
+    assert compiled.evaluations["test"].raw.mean == pytest.approx(plain.evaluations["test"].raw.mean, abs=0.03)
+    one, other = (load_file(Path(r.folder) / "best.safetensors") for r in (plain, compiled))
+    assert one.keys() == other.keys()

@@ -182,7 +182,7 @@ def test_the_command_leaves_files_and_says_where(cache, tmp_path):
     assert done.exit_code == 0, done.output
     assert "unimodal, hubert" in done.output
     assert f"table: {tmp_path}/t/" in done.output.replace("\n", "")
-    assert sorted(p.name for p in (tmp_path / "t").iterdir()) == ["table.csv", "table.md", "table.tex"]
+    assert sorted(p.name for p in (tmp_path / "t").iterdir()) == ["table.csv", "table.json", "table.md", "table.tex"]
     again = CliRunner().invoke(cli.app, [*command, "--resume", "--json"])
     found = json.loads(again.stdout)
     assert sorted(r["rank"] for r in found["rows"]) == [1, 2, 3]

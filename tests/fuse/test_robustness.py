@@ -15,7 +15,7 @@ from fuse.locked import LOG
 from fuse.plot_robustness import plot_robustness
 from fuse.recipe import TrainRecipe
 from fuse.report import area_table
-from fuse.robustness import Plan, Point, areas, run_robustness, save_robustness
+from fuse.robustness import Plan, Point, areas, read_robustness, run_robustness, save_robustness
 from fuse.snapshot import take_snapshot
 from fuse.streams import choose_streams
 from fuse.train import run_train
@@ -191,6 +191,7 @@ def test_curves_are_saved_as_csv_and_drawn(found, tmp_path):
         == len(found.areas)
         == len((tmp_path / "out/areas.csv").read_text().splitlines()) - 1
     )
+    assert read_robustness(tmp_path / "out") == found
     plot_robustness(tmp_path / "curves.png", found)
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
 

@@ -90,7 +90,7 @@ def test_rows_on_other_recordings_are_not_compared(rows, tmp_path):
 
 
 def test_csv_holds_every_number(rows, table, tmp_path):
-    assert save_tables(tmp_path, table) == f"table: {tmp_path}/{{table.csv,table.tex,table.md}}"
+    assert save_tables(tmp_path, table) == f"table: {tmp_path}/{{table.csv,table.tex,table.md,table.json}}"
     with open(tmp_path / "table.csv", newline="") as file:
         read = list(csv.DictReader(file))
     for got, row in zip(read, rows, strict=True):

@@ -1,0 +1,71 @@
+"""One run's predictions beside the annotations, through the one door to labels: opening test is counted."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cache.errors import CacheError, MissingData
+from cache.ids import folder_of
+from cache.recipe import build
+from cache.records import Labels
+from cache.store import FeatureCache
+from fuse.elsewhere import F64, read_file
+from fuse.folds import cut
+from fuse.locked import LOCKED, open_test_labels, tuning_labels
+from fuse.moments import Moments, moments, read_moments
+from fuse.recipe import TrainRecipe
+from fuse.snapshot import Snapshot, take_snapshot
+
+_ROUNDING = 1e-5  # predictions are kept with six digits
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One recording: times f64[T] in seconds, raw predictions f64[T,2], and its labels."""
+
+    times: F64
+    pred: F64
+    labels: Labels
+
+
+def look(folder: Path, partition: str) -> dict[str, Seen]:
+    """Every recording of a partition that the run was scored on, with the labels of the cache it was trained on.
+
+    Raises CacheError where that cache is gone or holds other labels than those it was scored on, MissingData where
+    the run left no predictions.
+    """
+    scored = read_moments(folder / "statistics" / f"{partition}.csv", "raw")
+    files = {r: folder / "predictions" / partition / f"{folder_of(r)}.csv" for r in scored.recordings}
+    lacking = [f for f in files.values() if not f.is_file()]
+    if lacking:
+        raise MissingData(f"there is no {lacking[0]}", hint="train the run again")
+    predictions = {r: read_file(f) for r, f in files.items()}
+    snapshot = _snapshot(folder)
+    if partition == LOCKED:
+        labels = open_test_labels(snapshot, folder, "report")
+    else:
+        labels = tuning_labels(snapshot, partition)
+    _check(scored, {r: p for r, (_, p) in predictions.items()}, labels)
+    return {r: Seen(times, pred, labels[r]) for r, (times, pred) in predictions.items()}
+
+
+def _snapshot(folder: Path) -> Snapshot:
+    recipe = build(TrainRecipe, json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
+    snapshot = take_snapshot(FeatureCache(recipe.cache), (), recipe.labels)
+    return cut(snapshot, recipe.folds, recipe.fold, recipe.fold_by)
+
+
+def _check(scored: Moments, predictions: dict[str, F64], labels: dict[str, Labels]) -> None:
+    """Raises CacheError where the run was scored on other labels than these."""
+    same = all(r in labels and len(labels[r].va) == len(p) for r, p in predictions.items())
+    found = moments(predictions, labels) if same else None
+    if (
+        found is None
+        or found.recordings != scored.recordings
+        or not np.allclose(found.table, scored.table, rtol=0, atol=_ROUNDING)
+    ):
+        raise CacheError(
+            "the cache's labels are not those that this run was scored on", hint="train the run again, or evaluate it"
+        )

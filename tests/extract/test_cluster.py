@@ -1,0 +1,264 @@
+"""A Dask cluster of real processes on loopback: whatever of it dies, the cache is that of one process."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from cache.errors import ConfigError, UsageError
+from extract.cluster import slurm
+
+pytest.importorskip("distributed")
+pytestmark = pytest.mark.slow
+ONCE = {f"clip{i}": 1 for i in range(6)}
+
+
+class Cluster:
+    """A scheduler and workers, each a process that can be killed."""
+
+    def __init__(self, folder, **settings):
+        self.folder, self.settings, self.workers = folder, settings, []
+        self.address = self.scheduler = None
+
+    def start(self, module, *flags):
+        told = {f"DASK_{name}": value for name, value in self.settings.items()}
+        command = [sys.executable, "-m", f"distributed.cli.{module}", "--no-dashboard", *flags]
+        with open(self.folder / f"{module}.log", "ab") as log:
+            env = {**os.environ, **told}
+            return subprocess.Popen(command, cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True)
+
+    def open(self, workers):
+        about = self.folder / f"{uuid.uuid4().hex}.json"
+        self.scheduler = self.start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", about)
+        while self.address is None:
+            self.address = _address(about)
+        return self.add(workers)
+
+    def add(self, count, nanny="--no-nanny"):
+        flags = ["--nthreads", "1", nanny, "--local-directory", self.folder / "scratch"]
+        self.workers += [self.start("dask_worker", self.address, *flags) for _ in range(count)]
+        return self
+
+    def close(self):
+        for process in [self.scheduler, *self.workers]:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # a nanny and its worker
+            process.wait()
+
+
+def _address(about):
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return json.loads(about.read_text())["address"]
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Starts a cluster; all of it is gone at the end."""
+    started = []
+
+    def start(workers=3, nanny="--no-nanny", **settings):
+        made = Cluster(tmp_path, **settings)
+        started.append(made)
+        return made.open(0).add(workers, nanny)
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def test_a_cluster_leaves_the_cache_of_one_process(gated, cluster):
+    watched, alone = gated
+    with watched.start("--scheduler", cluster().address) as process:
+        watched.in_hand("clip1")
+        watched.open_gate()
+        said = process.stderr.read()
+    assert process.returncode == 0, said
+    assert "dashboard: http" in said
+    assert watched.contents() == alone
+    assert watched.encoded() == ONCE
+
+
+def test_a_killed_worker_costs_only_its_recording_which_another_one_makes(gated, cluster):
+    watched, alone = gated
+    with watched.start("--scheduler", cluster().address) as process:
+        os.kill(watched.in_hand("clip1"), signal.SIGKILL)
+        watched.in_hand("clip1", times=2)
+        watched.open_gate()
+        said = process.stderr.read()
+    assert process.returncode == 0, said
+    assert watched.run().made == 0, "but it sweeps up what the killed one left"
+    assert watched.contents() == alone
+    assert watched.encoded() == {**ONCE, "clip1": 2}
+
+
+def test_when_all_workers_are_killed_the_command_waits_for_others(gated, cluster):
+    watched, alone = gated
+    dask = cluster()
+    with watched.start("--scheduler", dask.address) as process:
+        watched.in_hand("clip1")
+        for worker in dask.workers:
+            worker.kill()
+        watched.open_gate()
+        assert "no worker is there; waiting for one" in next(
+            line for line in process.stderr if "worker" in line and "dashboard" not in line
+        )
+        dask.add(2)
+        said = process.stderr.read()
+    assert process.returncode == 0, said
+    assert watched.run().made == 0, "but it sweeps up what the killed ones left"
+    assert watched.contents() == alone
+    assert watched.encoded()["clip1"] == 2
+
+
+def test_without_its_scheduler_the_command_ends_in_a_line_and_goes_on_with_another(gated, cluster):
+    watched, alone = gated
+    dask = cluster()
+    with watched.start("--scheduler", dask.address) as process:
+        watched.in_hand("clip1")
+        dask.scheduler.kill()
+        said = process.stderr.read()
+    assert process.returncode == 1
+    assert f"error: the Dask scheduler at {dask.address} is gone; what is committed is kept" in said
+    assert "Traceback" not in said, said
+    watched.open_gate()
+    with watched.start("--scheduler", cluster(2).address) as process:
+        said = process.stderr.read()
+    assert process.returncode == 0, said
+    assert watched.run().made == 0
+    assert watched.contents() == alone
+
+
+def test_an_interrupted_command_leaves_its_workers_to_finish_what_they_have(gated, cluster):
+    watched, alone = gated
+    dask = cluster(1)
+    with watched.start("--scheduler", dask.address) as process:
+        watched.in_hand("clip1")
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert "interrupted; what is committed is kept" in said
+    watched.open_gate()
+    with watched.start("--scheduler", dask.address) as process:
+        said = process.stderr.read()
+    assert process.returncode == 0, said
+    assert watched.contents() == alone
+    assert watched.encoded() == ONCE
+
+
+def test_a_recording_that_kills_its_workers_is_given_up_with_its_cause_and_the_rest_is_made(clips, cluster):
+    watched = clips(clip2="poison")
+    dask = cluster(2, "--nanny", DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="1")
+    with watched.start("--scheduler", dask.address) as process:
+        said = process.stderr.read()
+    assert process.returncode == 3, said
+    assert "clip2, worker: 2 workers died with it alone in hand" in said
+    made = {path.parent.name for path in (watched.folder / "cache").glob("features/spoken-*/*/zarr.json")}
+    assert made == ONCE.keys() - {"clip2"}
+
+
+def test_what_is_not_there_is_said_in_a_line(clips, monkeypatch):
+    watched = clips()
+    monkeypatch.setattr("extract.cluster._ANSWER_S", 0.5)
+    with pytest.raises(UsageError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1: .*; start one: dask sch"):
+        watched.run(scheduler="tcp://127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match=r"a cluster needs Dask: .*; pip install 'affuse\[dask\]'"):
+        watched.run(scheduler="tcp://127.0.0.1:1")
+
+
+def test_slurm_without_its_library_or_settings_is_said_in_a_line(tmp_path, monkeypatch):
+    path = tmp_path / "slurm.toml"
+    path.write_text('cores = 1\nmemory = "8GB"\n')
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
+    with pytest.raises(UsageError, match=r"pip install 'affuse\[slurm\]'"):
+        slurm(f"slurm:{path}", 2)
+    for wrong in ("pbs:x.toml", "slurm", "slurm:"):
+        with pytest.raises(ConfigError, match=f"there is no cluster '{wrong}'; give slurm:FILE.toml"):
+            slurm(wrong, 2)
+
+
+SBATCH = """#!/bin/sh
+cp "$1" "$1.copy"
+setsid sh "$1.copy" > {folder}/job.log 2>&1 &
+echo $! > {folder}/jobs/$!
+echo "Submitted batch job $!"
+"""
+SCANCEL = """#!/bin/sh
+for job in "$@"; do kill -KILL -$job; rm {folder}/jobs/$job; done
+"""
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    """``sbatch`` and ``scancel`` that start and end jobs on this machine; the folder that has a file of each job."""
+    pytest.importorskip("dask_jobqueue")
+    (tmp_path / "jobs").mkdir()
+    for name, script in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(script.format(folder=tmp_path))
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    yield tmp_path / "jobs"
+    for job in (tmp_path / "jobs").iterdir():
+        os.killpg(int(job.name), signal.SIGKILL)
+
+
+SETTINGS = """
+cores = 1
+memory = "2GB"
+queue = "gpu"
+walltime = "08:00:00"
+job_extra_directives = ["--gres=gpu:1"]
+python = "{python}"
+local_directory = "{folder}/scratch"
+log_directory = "{folder}/logs"
+
+[scheduler_options]
+host = "127.0.0.1"
+dashboard_address = "127.0.0.1:0"
+"""
+
+
+def test_slurm_jobs_are_started_for_the_run_and_gone_after_it(gated, queue):
+    watched, alone = gated
+    path = watched.folder / "slurm.toml"
+    path.write_text(SETTINGS.format(python=sys.executable, folder=watched.folder))
+    with watched.start("--cluster", f"slurm:{path}", "--workers", "2") as process:
+        watched.in_hand("clip1")
+        jobs = len([*queue.iterdir()])
+        watched.open_gate()
+        said = process.stderr.read()
+    assert process.returncode == 0, said
+    assert jobs == 2
+    assert not [*queue.iterdir()]
+    assert watched.contents() == alone
+
+
+ASKED = ["#SBATCH -p gpu", "#SBATCH -t 08:00:00", "#SBATCH --gres=gpu:1", "/opt/python -m distributed.cli.dask_worker"]
+SCRIPT = """
+import sys
+from cache.errors import ConfigError
+from extract.cluster import slurm
+try:
+    with slurm(f"slurm:{sys.argv[1]}", 1) as made:
+        print(made.job_script())
+except ConfigError as error:
+    print(error)
+"""
+
+
+def test_slurm_is_asked_for_what_the_file_says(tmp_path, queue, monkeypatch):
+    def told(settings):
+        path = tmp_path / "slurm.toml"
+        path.write_text(settings.format(python="/opt/python", folder=tmp_path))
+        return subprocess.run([sys.executable, "-c", SCRIPT, path], capture_output=True, text=True, check=True).stdout
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*filter(None, sys.path)]))
+    assert set(ASKED) <= {line.partition(" tcp://")[0] for line in told(SETTINGS).splitlines()}
+    assert "wall_time" in told(SETTINGS.replace("walltime", "wall_time"))

@@ -218,7 +218,7 @@ def view(
     name = dataset or store.dataset
     options = parse_sets(set_ or []).get("dataset_options", {})
     found = shown(store, name, root or usual_root(name), options)
-    shelf = open_shelf(sources, store, partition, found.media, found.words)
+    shelf = open_shelf(sources, store, partition, found.media, found.sound, found.words)
     token = new_token()
     page, sock = make_app(shelf, token), listen(port)
     url = address(sock, token)

@@ -20,10 +20,14 @@ LOOSE = "media"  # a folder of films that belong to no corpus
 
 @dataclass(frozen=True)
 class Shown:
-    """media: the file that plays, by recording; transcripts: of those that have one; notes: what is left out, why."""
+    """What plays of each recording. media: its film, or its sound; sound: its sound, where the film has another file.
+
+    transcripts: of those that have one; notes: what is left out, and why.
+    """
 
     cache: FeatureCache
     media: dict[str, Path]
+    sound: dict[str, Path]
     transcripts: dict[str, Path]
     notes: list[str]
 
@@ -47,26 +51,26 @@ def shown(cache: FeatureCache, dataset: str, root: Path | None, options: Mapping
     Raises MissingData where the root is not of that corpus.
     """
     if root is None:
-        return Shown(cache, {}, {}, [])
+        return Shown(cache, {}, {}, {}, [])
     found = _loose(root) if dataset == LOOSE else {r.id: r for r in open_dataset(dataset, root, options).recordings()}
-    media: dict[str, Path] = {}
+    files: dict[str, list[Path]] = {}
     notes: list[str] = []
     for name, recording in found.items():
-        path = next((p for p in (recording.video, recording.audio) if p and p.is_file()), None)
         try:
             check_unchanged(recording, cache)
+            files[name] = [p for p in (recording.video, recording.audio) if p and p.is_file()]
         except DataError as error:
             notes.append(f"{name} is shown without its media: {error.message}")
-            continue
-        if path:
-            media[name] = path
+    media = {name: some[0] for name, some in files.items() if some}
+    sound = {name: some[1] for name, some in files.items() if len(some) > 1}
     words = {n: r.transcript for n, r in found.items() if r.transcript and r.transcript.is_file()}
-    return Shown(cache, media, words, notes)
+    return Shown(cache, media, sound, words, notes)
 
 
 def usual_root(dataset: str) -> Path | None:
     """Where a corpus usually lies, if it is there: ``data/NAME``, or where ``demo`` wrote it."""
-    return next((p for p in (Path("data") / dataset, Path("var") / dataset / "corpus") if p.is_dir()), None)
+    usual = (Path("data") / dataset, Path("var") / dataset / "corpus") if dataset else ()
+    return next((p for p in usual if p.is_dir()), None)
 
 
 def _loose(root: Path) -> dict[str, Recording]:

@@ -36,7 +36,8 @@ PROTOCOL = "va"
 class Shelf:
     """All that one page can show. names: ids, in the order of their numbers; media: the file that plays, if any.
 
-    split: of all. labels: of the partitions that are viewed. words: (text, start, end in seconds) of a transcript.
+    sound: a file of its own, where it is not in the film's. split: of all. labels: of the partitions that are viewed.
+    words: (text, start, end in seconds) of a transcript.
     """
 
     cache: FeatureCache
@@ -45,6 +46,7 @@ class Shelf:
     split: Mapping[str, str]
     labels: Mapping[str, Labels]
     media: Mapping[str, Path]
+    sound: Mapping[str, Path]
     words: Words
 
     @cached_property
@@ -80,6 +82,7 @@ class Shelf:
             "words": [[text, round(start, 3), round(stop, 3)] for text, start, stop in said],
             "notes": [*([why] if why else []), *self._stale(name, traces)],
             "media": name in self.media,
+            "sound": name in self.sound,
         }
 
     def _times(self, name: str) -> tuple[F64, float]:
@@ -151,6 +154,7 @@ def open_shelf(
     cache: FeatureCache,
     partition: str | None = None,
     media: Mapping[str, Path] | None = None,
+    sound: Mapping[str, Path] | None = None,
     words: Words = lambda _: [],
 ) -> Shelf:
     """Recordings of a partition (by default train and validation), of none, and those that only files speak of.
@@ -168,7 +172,7 @@ def open_shelf(
         told = f"{cache.where} and the runs hold no recording to view"
         raise MissingData(told, hint="look with: python cli.py cache info")
     there = {r: p for r, p in (media or {}).items() if r in set(names)}
-    return Shelf(cache, sources, tuple(names), split.of, labels, there, words)
+    return Shelf(cache, sources, tuple(names), split.of, labels, there, sound or {}, words)
 
 
 def cache_of(folders: Sequence[Path], given: Path | str | None, dataset: str | None) -> Path | str:

@@ -20,6 +20,7 @@ from fuse.view.sources import why_not
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.routing import Route
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from uvicorn import Server
 
@@ -46,17 +47,23 @@ def make_app(shelf: Shelf, token: str) -> "Starlette":
         from starlette.applications import Starlette
         from starlette.middleware import Middleware
         from starlette.middleware.trustedhost import TrustedHostMiddleware
-        from starlette.requests import Request
-        from starlette.responses import FileResponse, JSONResponse, Response
-        from starlette.routing import Mount, Route
+        from starlette.routing import Mount
     except ImportError as error:
         raise UsageError("view needs starlette and uvicorn", hint="pip install 'affuse[view]'") from error
-    assets = _assets()
-    missing = lambda: Response("nothing is here", 404, media_type="text/plain")  # noqa: E731
+    guards = [Middleware(_Headers), Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])]
+    return Starlette(routes=[Mount(f"/{token}", routes=_routes(shelf))], middleware=guards)
+
+
+def _routes(shelf: Shelf) -> "list[Route]":
+    from starlette.requests import Request
+    from starlette.responses import FileResponse, JSONResponse, Response
+    from starlette.routing import Route
+
+    assets, missing = _assets(), Response("nothing is here", 404, media_type="text/plain")
 
     def asset(request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
-        return Response(assets[name][0], media_type=assets[name][1]) if name in assets else missing()
+        return Response(assets[name][0], media_type=assets[name][1]) if name in assets else missing
 
     def listing(request: Request) -> Response:
         return JSONResponse(shelf.listing)
@@ -64,28 +71,27 @@ def make_app(shelf: Shelf, token: str) -> "Starlette":
     def recording(request: Request) -> Response:
         number = request.path_params["number"]
         if number >= len(shelf.names):
-            return missing()
+            return missing
         try:
             return JSONResponse(shelf.recording(number))
         except AffuseError as error:
             return JSONResponse({"error": why_not(error)}, 500)
 
     def media(request: Request) -> Response:
-        number = request.path_params["number"]
-        path = shelf.media.get(shelf.names[number]) if number < len(shelf.names) else None
+        kind, number = request.path_params["kind"], request.path_params["number"]
+        files = {"media": shelf.media, "sound": shelf.sound}.get(kind, {})
+        path = files.get(shelf.names[number]) if number < len(shelf.names) else None
         if path is None or not path.is_file():
-            return missing()
+            return missing
         return FileResponse(path, media_type=mimetypes.guess_type(path.name)[0] or "application/octet-stream")
 
-    page = [
+    return [
         Route("/", asset),
         Route("/static/{name}", asset),
         Route("/recordings", listing),
         Route("/recordings/{number:int}", recording),
-        Route("/media/{number:int}", media),
+        Route("/{kind}/{number:int}", media),
     ]
-    guards = [Middleware(_Headers), Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])]
-    return Starlette(routes=[Mount(f"/{token}", routes=page)], middleware=guards)
 
 
 def listen(port: int) -> socket.socket:

@@ -16,14 +16,15 @@ PTS = np.arange(25) / 25
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Three recordings: a film with words, one that changed since it was extracted, and sound alone."""
+    """A film with words, one that changed since it was extracted, sound alone, no file, and sound beside a film."""
     root = tmp_path / "corpus"
     root.mkdir()
     for name in ("a.mp4", "b.mp4", "c.wav"):
         (root / name).write_bytes(b"x" * 10)
+    (root / "e.mp4").write_bytes(b"e")
     (root / "a.srt").write_text("1\n00:00:00,200 --> 00:00:00,900\nhello <b>there</b>\n")
     (root / "manifest.csv").write_text(
-        "id,video,audio,transcript\na,a.mp4,,a.srt\nb,b.mp4,,\nc,,c.wav,\nd,gone.mp4,,\n"
+        "id,video,audio,transcript\na,a.mp4,,a.srt\nb,b.mp4,,\nc,,c.wav,\nd,gone.mp4,,\ne,e.mp4,c.wav,\n"
     )
     cache = FeatureCache.create(tmp_path / "cache", "manifest")
     for name in ("a", "b"):
@@ -36,7 +37,8 @@ def corpus(tmp_path):
 def test_what_plays_is_what_the_cache_was_made_from(corpus):
     root, cache = corpus
     found = shown(cache, "manifest", root, {})
-    assert found.media == {"a": root / "a.mp4", "c": root / "c.wav"}
+    assert found.media == {"a": root / "a.mp4", "c": root / "c.wav", "e": root / "e.mp4"}
+    assert found.sound == {"e": root / "c.wav"}
     assert len(found.notes) == 1
     assert found.notes[0].startswith("b is shown without its media: b.mp4 has 12 bytes")
     assert found.words("a") == [("hello there", 0.2, 0.9)]
@@ -67,8 +69,10 @@ def test_a_folder_of_films_needs_no_corpus(corpus):
 
 def test_a_corpus_is_found_where_it_usually_lies(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
     assert usual_root("toy") is None
+    assert usual_root("") is None
     (tmp_path / "var" / "toy" / "corpus").mkdir(parents=True)
     assert str(usual_root("toy")) == "var/toy/corpus"
-    (tmp_path / "data" / "toy").mkdir(parents=True)
+    (tmp_path / "data" / "toy").mkdir()
     assert str(usual_root("toy")) == "data/toy"

@@ -251,6 +251,8 @@ def test_only_this_machine_by_its_own_name_with_the_token_and_to_read(ask):
         "/token/media/%2e%2e/%2e%2e/secret.txt",
         "/token/media//etc/passwd",
         "/token/media/-1",
+        "/token/sound/0",
+        "/token/other/0",
         "/token/media/99",
         "/token/media/0/../../secret.txt",
         "/token/static/../data.py",

@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+import wave
 
 import numpy as np
 import pytest
@@ -57,6 +58,13 @@ def corpus(media, tmp_path_factory):
         "long": media(root / "long.mp4", np.arange(LONG) / 30, picture=picture),
     }
     times = {name: VideoFile(path).read_times().pts for name, path in films.items()}
+    (root / "apart.mp4").write_bytes((root / "silent.mp4").read_bytes())
+    with wave.open(str(root / "apart.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes((tone(5) * 32767).astype("<i2").tobytes())
+    films["apart"], times["apart"] = root / "apart.mp4", times["silent"]
     films["broken"] = root / "broken.mp4"
     films["broken"].write_text("no film at all")
     times |= {name: np.arange(50) / 25 for name in ("broken", "bare", HOSTILE)}
@@ -80,7 +88,13 @@ def shelf(corpus, tmp_path_factory):
             save_predictions(root / f"run{run}", name, pts, np.clip(walk + rng.normal(size=walk.shape) * 0.1, -1, 1))
     cache.labels.write("va", labels, Partitions(dict.fromkeys(times, "validation")))
     sources = open_sources([root / f"run{i}" for i in range(RUNS)])
-    return open_shelf(sources, cache, media=films, words=lambda _: [("hello", 0.2, 0.6), (MARKUP, 0.6, 1.0)])
+    return open_shelf(
+        sources,
+        cache,
+        media=films,
+        sound={"apart": films["apart"].with_suffix(".wav")},
+        words=lambda _: [("hello", 0.2, 0.6), (MARKUP, 0.6, 1.0)],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +254,24 @@ def test_while_it_plays_cursor_and_film_agree_within_a_frame(page, name):
     cursor, screen = page.settled()
     assert abs(cursor - screen) <= 1
     assert page.js("return document.getElementById('play').getAttribute('aria-label')") == "Play"
+
+
+def test_sound_of_its_own_follows_the_film(page):
+    page.open("apart")
+    page.until("document.getElementById('sound').readyState >= 2")
+    apart = """Math.abs(document.getElementById('sound').currentTime - document.getElementById('film').currentTime)"""
+    page.drag(0.5)
+    page.settled()
+    page.until(f"{apart} < 0.1")
+    page.key(" ")
+    page.until("!document.getElementById('sound').paused && document.getElementById('film').currentTime > 2.6")
+    assert page.js(f"return {apart}") < 0.2
+    assert page.js("return document.getElementById('film').muted && !document.getElementById('sound').muted")
+    page.key("m")
+    assert page.js("return document.getElementById('sound').muted")
+    page.key(" ")
+    page.until("document.getElementById('sound').paused")
+    page.key("m")
 
 
 def test_it_works_without_media_and_with_a_file_that_cannot_be_played(page):

@@ -2,6 +2,7 @@
 // Times are the container's. A seek aims at the middle of a frame, so that rounding cannot show its neighbour.
 
 const NEAR = 1e-3; // seconds that a player may round a frame's time by
+const APART = 0.08; // seconds that sound of its own may be away from the film
 
 /** The last frame whose time is not after t. */
 export function frameAt(pts, t) {
@@ -15,30 +16,41 @@ export function frameAt(pts, t) {
 }
 
 export class Clock {
-  /** film: a video element; told: onframe(i), onstate(playing), onfail(reason). */
-  constructor(film, told) {
-    Object.assign(this, { film, told, pts: [0], end: 0, frame: 0, playable: false, ticking: false, want: null, watch: 0 });
+  /** film: a video element; sound: an audio element that follows it; told: onframe(i), onstate(playing), onfail(why). */
+  constructor(film, sound, told) {
+    Object.assign(this, { film, sound, told, pts: [0], end: 0, frame: 0, playable: false, ticking: false, want: null, watch: 0, apart: false, muted: false });
     film.addEventListener("seeked", () => this.#arrived());
-    film.addEventListener("play", () => { told.onstate(true); this.#follow(); });
-    film.addEventListener("pause", () => told.onstate(false));
+    film.addEventListener("play", () => { told.onstate(true); this.#hear(); this.#follow(); });
+    film.addEventListener("pause", () => { told.onstate(false); sound.pause(); });
     film.addEventListener("ended", () => this.#show(this.pts.length - 1));
     film.addEventListener("error", () => this.#failed());
     film.addEventListener("loadedmetadata", () => { if (this.frame) this.seek(this.frame); });
   }
 
-  /** Another recording. url: of its media, or null. */
-  load(pts, end, url) {
+  /** Another recording. url: of its media, or null; heard: of its sound, where that is another file. */
+  load(pts, end, url, heard = null) {
     this.pause();
-    Object.assign(this, { pts, end, want: null, playable: url !== null });
-    if (url === null) {
-      this.film.removeAttribute("src");
-      this.film.load();
-    } else this.film.src = url;
+    Object.assign(this, { pts, end, want: null, playable: url !== null, apart: heard !== null });
+    for (const [element, source] of [[this.film, url], [this.sound, heard]]) {
+      if (source !== null) element.src = source;
+      else if (element.hasAttribute("src")) {
+        element.removeAttribute("src");
+        element.load();
+      }
+    }
+    this.mute(this.muted);
     this.#show(0);
   }
 
   get playing() { return this.playable ? !this.film.paused : this.ticking; }
   get time() { return this.pts[this.frame]; }
+
+  /** Sound off or on; a film whose sound is another file is itself silent. */
+  mute(off) {
+    this.muted = off;
+    this.sound.muted = off;
+    this.film.muted = off || this.apart;
+  }
 
   toggle() { this.playing ? this.pause() : this.play(); }
 
@@ -78,6 +90,16 @@ export class Clock {
     if (this.want === null) this.#show(frameAt(this.pts, this.film.currentTime));
     else if (Math.abs(this.film.currentTime - this.want) > NEAR && this.want < this.film.duration) this.film.currentTime = this.want;
     else this.want = null;
+    this.#hear();
+  }
+
+  /** Sound in a file of its own goes where the film is. */
+  #hear() {
+    if (!this.apart) return;
+    if (Math.abs(this.sound.currentTime - this.film.currentTime) > APART) this.sound.currentTime = this.film.currentTime;
+    if (this.film.paused === this.sound.paused) return;
+    if (this.film.paused) this.sound.pause();
+    else this.sound.play().catch(() => (this.apart = false)); // it cannot be played: the film's own is heard
   }
 
   /** While the film plays: its frames as they are shown, where the browser tells, else the time at each repaint. */
@@ -86,6 +108,7 @@ export class Clock {
     const step = (_, shown) => {
       if (this.film.paused || watch !== this.watch) return;
       if (this.want === null) this.#show(frameAt(this.pts, shown ? shown.mediaTime : this.film.currentTime));
+      this.#hear();
       next();
     };
     const pictures = "requestVideoFrameCallback" in this.film && this.film.videoWidth > 0;

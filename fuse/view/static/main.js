@@ -11,7 +11,7 @@ const $ = (id) => document.getElementById(id);
 const AROUND = 6; // seconds of words before and after
 
 const page = { listing: null, shown: [], data: null, lines: [], cells: [], asked: 0 };
-const clock = new Clock($("film"), { onframe: show, onstate: playing, onfail: unplayable });
+const clock = new Clock($("film"), $("sound"), { onframe: show, onstate: playing, onfail: unplayable });
 const traces = new Traces($("traces"), (t) => clock.seekTime(t));
 const circle = new Circle($("circle"));
 const list = new List($("list"), go);
@@ -78,7 +78,7 @@ function fill(data, number) {
   tell(data);
   noFilm(data.media ? "" : "No media: give the corpus with --root.");
   draw();
-  clock.load(data.pts, data.end, data.media ? `media/${number}` : null);
+  clock.load(data.pts, data.end, data.media ? `media/${number}` : null, data.sound ? `sound/${number}` : null);
 }
 
 /** What is missing, in words. */
@@ -212,7 +212,7 @@ listen({
   "=": () => traces.zoom(0.5),
   "-": () => traces.zoom(2),
   0: () => traces.zoom(0),
-  m: () => ($("film").muted = !$("film").muted),
+  m: () => clock.mute(!clock.muted),
   "/": () => {
     document.body.classList.add("listing");
     list.filter.focus();

@@ -323,6 +323,23 @@ def test_runs_are_switched_lists_sorted_filtered_and_walked_by_keys(page):
     assert page.js("return document.getElementById('help').open")
 
 
+def test_keys_work_after_a_click_and_focus_stays_for_who_uses_keys_alone(page):
+    page.open("even")
+    number = page.shelf.names.index("silent")
+    page.driver.find_element("css selector", f"[data-number='{number}'] button").click()
+    page.until(
+        "document.getElementById('name').textContent === 'silent' && document.getElementById('film').readyState > 2"
+    )
+    page.driver.switch_to.active_element.send_keys(" ")
+    page.until("!document.getElementById('film').paused")
+    page.driver.switch_to.active_element.send_keys(" ")
+    page.until("document.getElementById('film').paused")
+    for where in ("#legend button:nth-child(1)", "#list thead button"):
+        page.js(f"document.querySelector({where!r}).focus()")
+        page.driver.switch_to.active_element.send_keys("\ue007")
+        assert page.js(f"return document.activeElement === document.querySelector({where!r})")
+
+
 def test_markup_in_ids_and_words_is_text(page):
     page.open(HOSTILE, film=False)
     for _ in range(20):

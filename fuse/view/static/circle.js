@@ -21,7 +21,8 @@ export class Circle {
     const { clientWidth: width, clientHeight: height } = this.canvas;
     const g = fresh(this.canvas, width, height);
     const radius = Math.max(10, Math.min(width / 2 - 20, height / 2 - 22));
-    const at = (v, a) => [width / 2 + v * radius, height / 2 - a * radius];
+    const within = (value) => Math.max(-1, Math.min(1, value));
+    const at = (v, a) => [width / 2 + within(v) * radius, height / 2 - within(a) * radius];
     this.#ground(g, at, radius);
     for (const line of this.lines) if (line.shown && line.valence) this.#trail(g, line, at);
   }

@@ -2,6 +2,9 @@
 
 /** does: what each key does, by its name; arrows get whether shift is down. */
 export function listen(does, help) {
+  addEventListener("click", (event) => { // what was pressed by a pointer does not catch the next key
+    if (event.detail && document.activeElement instanceof HTMLButtonElement) document.activeElement.blur();
+  });
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
     const on = event.target;

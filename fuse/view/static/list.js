@@ -48,7 +48,10 @@ export class List {
     const rows = this.rows.filter((r) => `${r.id} ${r.partition}`.toLowerCase().includes(wanted));
     rows.sort((a, b) => this.#before(a, b));
     this.order = rows.map((r) => r.number);
+    const heads = () => [...this.root.querySelectorAll("thead button")];
+    const focused = heads().indexOf(document.activeElement);
     this.root.querySelector("thead").replaceChildren(this.#head());
+    heads()[focused]?.focus();
     this.root.querySelector("tbody").replaceChildren(...rows.map((r) => this.#row(r)));
     this.root.querySelector("#none").hidden = rows.length > 0;
     if (this.current !== null) this.mark(this.current);

@@ -113,6 +113,8 @@ function draw() {
 function legend() {
   const { data, listing } = page;
   page.cells = [];
+  const buttons = () => [...$("legend").querySelectorAll("button")];
+  const focused = buttons().indexOf(document.activeElement);
   const rows = [["annotation", null, data.annotation, null], ...data.runs.map((run, i) => [listing.runs[i], penOf(i), run, i])];
   $("legend").tBodies[0].replaceChildren(...rows.map(([name, pen, values, run]) => {
     const row = document.createElement("tr");
@@ -132,6 +134,7 @@ function legend() {
     for (const dim of [0, 1]) row.insertCell().textContent = score(values?.ccc?.[dim]);
     return row;
   }));
+  buttons()[focused]?.focus();
 }
 
 /** Everything that depends on the frame. */

@@ -19,6 +19,7 @@ from statistics import median
 import numpy as np
 import torch
 import zarr
+from cluster import workers
 from stage_one import memory, no_op, throughput
 from stage_two import attention, feeding, growth, many, write_cache
 
@@ -183,6 +184,8 @@ TARGETS: dict[str, tuple[float | None, str]] = {
     "MAVEN: peak memory at T 2000 / at 1000": (2.2, "lower"),
     "a window of 100,000 / of 1,000": (1.2, "lower"),
     "no-op extract of 545 x 3, seconds": (2.0, "lower"),
+    "1 worker / 2 workers": (1.8, "higher"),
+    "processor time of 2 workers / of 1": (None, "lower"),
 }
 
 
@@ -201,7 +204,12 @@ def main() -> None:
             | attention()
             | growth()
         )
-        values |= throughput(Path(folder), paired) | memory(Path(folder)) | no_op(Path(folder))
+        values |= (
+            throughput(Path(folder), paired)
+            | memory(Path(folder))
+            | no_op(Path(folder))
+            | workers(Path(folder), paired)
+        )
     results = []
     for name, value in values.items():
         target, better = TARGETS[name]

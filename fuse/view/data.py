@@ -56,7 +56,7 @@ class Shelf:
             {
                 "id": as_text(name),
                 "partition": self.split.get(name, ""),
-                "seconds": round(self._span(name), 3),
+                "seconds": self._seconds(name),
                 "ccc": [self._ccc(source, name) for source in self.sources],
                 "traces": any(source.has(name) for source in self.sources),
             }
@@ -94,9 +94,12 @@ class Shelf:
         pts, _ = read_file(source.files[folder_of(name)])
         return pts, float(pts[-1] + (np.median(np.diff(pts)) if len(pts) > 1 else 0.04))
 
-    def _span(self, name: str) -> float:
-        pts, end = self._times(name)
-        return float(end - pts[0])
+    def _seconds(self, name: str) -> float | None:
+        try:
+            pts, end = self._times(name)
+        except AffuseError:
+            return None  # damaged: the recording's own page says how
+        return round(float(end - pts[0]), 3)
 
     def _ccc(self, source: Source, name: str) -> Pair | None:
         """What the run left when it was scored; of other files, computed here. None without labels or traces."""

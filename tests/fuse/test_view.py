@@ -139,14 +139,16 @@ def test_labels_that_changed_since_a_run_was_scored_are_told(run, toy_cache, tmp
 
 
 def test_a_damaged_recording_is_one_line_and_the_others_are_there(hostile, ask):
-    root, _ = hostile
-    path = root / "cache" / "timelines" / folder_of("c") / "zarr.json"
-    whole = path.read_text()
-    path.write_text(whole.replace("crc32c", "crc"))
+    root, cache = hostile
+    path = root / "cache" / "timelines" / folder_of("c") / "pts" / "c" / "0"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8])
     try:
         status, _, body = ask(f"/token/recordings/{ask.shelf.names.index('c')}")
+        listing = shelf_of(cache, root / "out").listing
     finally:
-        path.write_text(whole)
+        path.write_bytes(whole)
+    assert {r["id"]: r["seconds"] for r in listing["recordings"]}["c"] is None
     assert status == 500
     assert "\n" not in json.loads(body)["error"]
     assert ask(f"/token/recordings/{ask.shelf.names.index(HOSTILE)}")[0] == 200

@@ -106,7 +106,7 @@ export class List {
     name.title = r.traces ? r.id : `${r.id}, predicted by none of the runs`;
     if (!r.traces) name.className = "bare";
     const small = document.createElement("small");
-    small.textContent = [r.partition, clockText(r.seconds)].filter(Boolean).join(" · ");
+    small.textContent = [r.partition, r.seconds === null ? "damaged" : clockText(r.seconds)].filter(Boolean).join(" · ");
     name.append(small);
     const cells = [name, ...this.#columns().map(([run, dim]) => score(r.ccc[run]?.[dim]))];
     for (const content of cells) {

@@ -180,6 +180,52 @@ def predict(
     return SOME_FAILED if result.failures else 0
 
 
+@command(app, "view")
+def view(
+    runs: Annotated[list[Path], typer.Argument(help="Runs, or folders that predict wrote.", metavar="RUN")],
+    cache: CacheDir = None,
+    dataset: Dataset = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Where media lie. Default: data/DATASET; they may be missing.", metavar="DIR")
+    ] = None,
+    partition: Annotated[
+        str | None, typer.Option(help="One alone; test is counted. Default: train and validation.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="0: any that is free.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+    plugin: Plugin = None,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Watch recordings in a browser beside what runs predict: film, traces, annotation, words. On this machine alone.
+
+    Works without media too. With --dataset media the root is a folder of films, named as predict was given them.
+
+    Example: python cli.py view var/runs/demo/concat-...-seed0 var/runs/demo/jca-...-seed0 --dataset demo
+    """
+    from cache.recipe import parse_sets
+    from cache.registry import load_plugin
+    from cache.store import FeatureCache
+    from extract.shown import shown, usual_root
+    from fuse.view.data import cache_of, open_shelf, view_lines
+    from fuse.view.server import address, listen, make_app, new_token, serve
+    from fuse.view.sources import open_sources
+
+    for path in plugin or []:
+        load_plugin(path)
+    sources = open_sources(runs)
+    store = FeatureCache(cache_of([s.folder for s in sources], cache, None if cache else dataset))
+    name = dataset or store.dataset
+    options = parse_sets(set_ or []).get("dataset_options", {})
+    found = shown(store, name, root or usual_root(name), options)
+    shelf = open_shelf(sources, store, partition, found.media, found.sound, found.words)
+    token = new_token()
+    page, sock = make_app(shelf, token), listen(port)
+    url = address(sock, token)
+    show({"url": url, "notes": found.notes}, json_, *found.notes, *view_lines(shelf, partition, url))
+    serve(page, sock, url, browser=not no_browser)
+
+
 @command(app, "demo")
 def demo(
     root: Annotated[Path, typer.Option(help="Where the corpus, the plots and the table go.")] = Path("var/demo"),

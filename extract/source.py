@@ -39,8 +39,8 @@ def _crops(folder: Path) -> dict[str, Any]:
 def check_unchanged(recording: Recording, cache: FeatureCache) -> None:
     """Raises DataError where the frame times in the cache are another file's."""
     known = cache.timelines.info(recording.id)
-    if known is None:
-        return
+    if known is None or "source" not in known:
+        return  # not there, or imported
     clock = recording.video or (recording.audio if recording.crops is None else None)
     source, now = known["source"], identity(clock) if clock else {"bytes": None}
     if now["bytes"] not in (None, source["bytes"]):

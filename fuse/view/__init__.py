@@ -1,0 +1,1 @@
+"""The local page over runs and a cache: ``data`` is what it shows, ``server`` serves it, ``static`` is the page."""

@@ -1,0 +1,82 @@
+"""Where traces come from: the prediction files of a run, of an ensemble, or of a folder that ``predict`` wrote."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.errors import AffuseError, DataError, MissingData
+from cache.ids import as_text, folder_of
+from fuse.compare import seeds_of
+from fuse.elsewhere import read_file
+from fuse.locked import LOG
+from fuse.moments import Moments, ccc_of, read_moments
+
+F64 = npt.NDArray[np.float64]
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Predictions in files. files: by file stem; scored: raw CCC of valence and arousal as the run left them, by id."""
+
+    name: str
+    folder: Path
+    files: dict[str, Path]
+    scored: dict[str, Pair]
+
+    def has(self, recording: str) -> bool:
+        """Whether it predicted that recording."""
+        return folder_of(recording) in self.files
+
+    def trace(self, recording: str, pts: F64) -> F64:
+        """(valence, arousal) f64[T,2] on frames shown at ``pts`` f64[T] seconds.
+
+        Raises DataError where the file is none of predictions, or its frames are others.
+        """
+        times, va = read_file(self.files[folder_of(recording)])
+        if len(times) != len(pts):
+            raise DataError(f"it predicts {len(times)} frames, the recording has {len(pts)}")
+        half = np.median(np.diff(pts)) / 2 if len(pts) > 1 else 0.02
+        if (apart := float(np.abs(times - pts).max())) > half:
+            raise DataError(f"its frames are up to {apart:.3f} s away from the recording's")
+        return va
+
+
+def open_sources(paths: Sequence[Path]) -> tuple[Source, ...]:
+    """Each folder once, in the order given; a run's path without ``-seedN`` stands for all its seeds.
+
+    Raises MissingData where a folder holds no predictions.
+    """
+    folders = [*{f.resolve(): f for path in paths for f in seeds_of(path)}.values()]
+    short = [f.resolve().name for f in folders]
+    return tuple(_open(f, as_text(n if short.count(n) == 1 else str(f))) for f, n in zip(folders, short, strict=True))
+
+
+def _open(folder: Path, name: str) -> Source:
+    is_run = (folder / "predictions").is_dir() or (folder / "recipe.json").is_file()
+    found = folder.glob("predictions/*/*.csv") if is_run else folder.glob("*.csv")
+    files = {p.stem: p for p in sorted(found) if p.name != LOG}
+    if not files:
+        hint = "give a finished run's folder, or one that predict wrote"
+        raise MissingData(f"there are no predictions in {folder}", hint=hint)
+    return Source(name, folder, files, _scored(folder))
+
+
+def _scored(folder: Path) -> dict[str, Pair]:
+    """From what the run left when it was scored: no label is opened."""
+    found = {}
+    for path in sorted(folder.glob("statistics/*.csv")):
+        all_ = read_moments(path, "raw")
+        for recording, table in zip(all_.recordings, all_.table, strict=True):
+            one = Moments((recording,), table[None])
+            valence, arousal = ccc_of(one.sums().sum(0), one.offset())
+            found[recording] = (float(valence), float(arousal))
+    return found
+
+
+def why_not(error: AffuseError) -> str:
+    """An error as one line of text for the page."""
+    return " ".join(as_text(str(error)).split())

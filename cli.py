@@ -65,7 +65,7 @@ def train_encoder(
     from extract.finetune_recipe import train_encoder_recipe
     from extract.report import trained_lines
     from fuse.losses import ccc
-    from fuse.metrics import ccc_va
+    from fuse.numbers.metrics import ccc_va
 
     given = {"encoder": encoder, "dataset": dataset, "root": root, "seed": seed, "epochs": epochs, "device": device}
     given |= {"fps": fps, "plugins": plugin}
@@ -96,7 +96,7 @@ def evaluate(
     from extract.recipe import extract_recipe
     from extract.truth import corpus_truth
     from fuse.elsewhere import cache_truth, count_corpus, evaluate_files, evaluate_run
-    from fuse.report import elsewhere_table
+    from fuse.tables.report import elsewhere_table
 
     if root is not None:
         given = {"dataset": dataset, "root": root, "plugins": plugin}
@@ -242,10 +242,10 @@ def demo(
     from extract.recipe import extract_recipe
     from extract.report import extract_lines
     from extract.run import run_extract
-    from fuse.ablate import ablate_recipe, run_ablate
     from fuse.demo import save_demo
-    from fuse.report import ablation_table
-    from fuse.tables import conclude
+    from fuse.tables.ablate import ablate_recipe, run_ablate
+    from fuse.tables.ranked import conclude
+    from fuse.tables.report import ablation_table
 
     name, cache = Path("demo"), CACHES / "demo"
     write_demo(root / "corpus", quiet=quiet)

@@ -25,9 +25,9 @@ from stage_two import attention, feeding, growth, many, write_cache
 
 from cache.records import Aligned, StreamSpec, Timeline
 from cache.store import FeatureCache
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
+from fuse.feeding.resident import gather
 from fuse.heads import HEADS
-from fuse.resident import gather
 
 TOP = Path(__file__).parent
 DIMS, WINDOW, FRAMES = (1024, 768, 768), 300, 4000

@@ -15,15 +15,15 @@ import zarr
 
 from cache.records import Aligned, Labels, Partitions, StreamSpec, Timeline
 from cache.store import FeatureCache
-from fuse.batch import HeadInputs
-from fuse.data import Corpus, open_partition
-from fuse.feed import batches
+from fuse.feeding.batch import HeadInputs
+from fuse.feeding.data import Corpus, open_partition
+from fuse.feeding.feed import batches
+from fuse.feeding.snapshot import take_snapshot
+from fuse.feeding.streams import choose_streams
+from fuse.feeding.windows import Windows, make_windows
 from fuse.heads import HEADS
 from fuse.many import run_many
 from fuse.recipe import TrainRecipe
-from fuse.snapshot import take_snapshot
-from fuse.streams import choose_streams
-from fuse.windows import Windows, make_windows
 
 DIMS, BATCH, TOKENS, FRAMES = (1024, 768, 768), 16, 300, 4000
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ import json, sys, time, torch
 torch.manual_seed(0)
 way, tokens = sys.argv[1], int(sys.argv[2])
 from cache.records import StreamSpec
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._additive import additive_attention
 

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fuse.batch import Batch, narrowed
-from fuse.data import Corpus
-from fuse.feed import batches
+from fuse.feeding.batch import Batch, narrowed
+from fuse.feeding.data import Corpus
+from fuse.feeding.feed import batches
+from fuse.feeding.windows import Windows
 from fuse.heads._base import ClosedForm
-from fuse.windows import Windows
 
 
 def solve(head: ClosedForm, corpus: Corpus, windows: Windows, batch_size: int) -> None:

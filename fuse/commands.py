@@ -54,9 +54,9 @@ def train_fusion(
     from cache.recipe import merge, parse_sets
     from cache.store import FeatureCache
     from fuse.crossval import fold_lines, run_folds
+    from fuse.feeding.streams import named_streams
     from fuse.recipe import train_recipe
-    from fuse.report import run_table
-    from fuse.streams import named_streams
+    from fuse.tables.report import run_table
     from fuse.train import run_train
 
     root = find_cache(cache, dataset)
@@ -94,7 +94,7 @@ def compare(
 
     Example: python cli.py compare var/runs/demo/maven-...-seed0 var/runs/demo/concat-...-seed0
     """
-    from fuse.compare import compare_runs, comparison_lines
+    from fuse.numbers.compare import compare_runs, comparison_lines
 
     found = compare_runs(a, b, partition, scored)
     show(found, json_, *comparison_lines(found))
@@ -159,11 +159,11 @@ def ablate(
     """
     from cache.find import find_cache
     from cache.recipe import merge, parse_sets
-    from fuse.ablate import ablate_recipe, run_ablate
-    from fuse.grid import make_grid
-    from fuse.report import ablation_table
-    from fuse.table_files import save_tables, tables_folder
-    from fuse.tables import conclude
+    from fuse.tables.ablate import ablate_recipe, run_ablate
+    from fuse.tables.grid import make_grid
+    from fuse.tables.ranked import conclude
+    from fuse.tables.report import ablation_table
+    from fuse.tables.table_files import save_tables, tables_folder
 
     given = {"cache": find_cache(cache, dataset) if cache or dataset else None, "seeds": seeds, "workers": workers}
     given |= {"skip_missing": skip_missing or None}
@@ -199,9 +199,9 @@ def robustness(
     from cache.find import find_cache
     from cache.recipe import build
     from cache.store import FeatureCache
-    from fuse.plot_robustness import plot_robustness
-    from fuse.report import area_table
-    from fuse.robustness import Plan, run_robustness, save_robustness
+    from fuse.numbers.plot_robustness import plot_robustness
+    from fuse.numbers.robustness import Plan, run_robustness, save_robustness
+    from fuse.tables.report import area_table
 
     given = {"kinds": kind, "modalities": modality, "pattern": pattern, "seeds": seeds}
     plan = build(Plan, {k: v for k, v in given.items() if v is not None}, where="robustness")

@@ -8,9 +8,9 @@ from cache.errors import UsageError
 from cache.fingerprint import fingerprint
 from cache.progress import progress
 from cache.recipe import to_json
-from fuse.bootstrap import LEVEL, Intervals, intervals, point
-from fuse.metrics import Scores
-from fuse.moments import Moments, pooled, read_moments, save_moments
+from fuse.numbers.bootstrap import LEVEL, Intervals, intervals, point
+from fuse.numbers.metrics import Scores
+from fuse.numbers.moments import Moments, pooled, read_moments, save_moments
 from fuse.recipe import TrainRecipe
 from fuse.train import RunResult, run_train
 

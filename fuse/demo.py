@@ -5,12 +5,12 @@ from pathlib import Path
 from cache.recipe import to_json
 from cache.records import Labels
 from cache.store import FeatureCache
-from fuse.locked import open_test_labels
-from fuse.metrics import ccc_va
+from fuse.feeding.locked import open_test_labels
+from fuse.feeding.snapshot import take_snapshot
+from fuse.numbers.metrics import ccc_va
 from fuse.plots import plot_ablation, plot_circumplex, plot_traces, read_predictions
-from fuse.snapshot import take_snapshot
-from fuse.table_files import markdown
-from fuse.tables import Ablation
+from fuse.tables.ranked import Ablation
+from fuse.tables.table_files import markdown
 
 PARTITION, PROTOCOL = "test", "va"
 

@@ -12,15 +12,15 @@ from cache.ids import folder_of
 from cache.recipe import build, to_plain
 from cache.records import Labels, Partitions
 from cache.store import FeatureCache
-from fuse.evaluate import Evaluation, evaluate
+from fuse.feeding.locked import LOCKED, count_opening, open_test_labels, run_of, tuning_labels
+from fuse.feeding.resident import placed
+from fuse.feeding.snapshot import Share, take_snapshot
+from fuse.feeding.traits import Traits, traits
 from fuse.finished import load_run, open_for
-from fuse.locked import LOCKED, count_opening, open_test_labels, run_of, tuning_labels
-from fuse.postprocess import postprocess
-from fuse.resident import placed
+from fuse.numbers.evaluate import Evaluation, evaluate
+from fuse.numbers.postprocess import postprocess
 from fuse.runs import RunFolder
-from fuse.snapshot import Share, take_snapshot
 from fuse.train import score, torch_device
-from fuse.traits import Traits, traits
 
 F64 = npt.NDArray[np.float64]
 Truth = Callable[[str, F64], Labels | None]

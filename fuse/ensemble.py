@@ -19,17 +19,17 @@ from cache.ids import folder_of
 from cache.recipe import build, to_plain
 from cache.records import Labels
 from cache.store import FeatureCache
-from fuse.bootstrap import LEVEL, point
-from fuse.compare import seeds_of
 from fuse.elsewhere import F64, members, read_file
-from fuse.evaluate import Evaluation, Scored, evaluate
-from fuse.folds import cut
-from fuse.locked import LOCKED, open_test_labels, tuning_labels
-from fuse.moments import read_moments
-from fuse.postprocess import postprocess
+from fuse.feeding.folds import cut
+from fuse.feeding.locked import LOCKED, open_test_labels, tuning_labels
+from fuse.feeding.snapshot import Snapshot, take_snapshot
+from fuse.numbers.bootstrap import LEVEL, point
+from fuse.numbers.compare import seeds_of
+from fuse.numbers.evaluate import Evaluation, Scored, evaluate
+from fuse.numbers.moments import read_moments
+from fuse.numbers.postprocess import postprocess
 from fuse.recipe import TrainRecipe
 from fuse.runs import RunFolder
-from fuse.snapshot import Snapshot, take_snapshot
 
 Files = dict[str, tuple[F64, F64]]  # by recording: frame times f64[T] in seconds, (valence, arousal) f64[T,2]
 

@@ -15,14 +15,14 @@ from cache.records import StreamSpec
 from cache.registry import load_plugin
 from cache.stats import Stats
 from cache.store import FeatureCache
-from fuse.data import Corpus, open_partition, open_test
-from fuse.folds import cut
+from fuse.feeding.data import Corpus, open_partition, open_test
+from fuse.feeding.folds import cut
+from fuse.feeding.locked import LOCKED
+from fuse.feeding.snapshot import take_snapshot
+from fuse.feeding.streams import describe
 from fuse.heads import Head
 from fuse.heads._base import Protocol
-from fuse.locked import LOCKED
 from fuse.recipe import TrainRecipe, make_head, protocol_of
-from fuse.snapshot import take_snapshot
-from fuse.streams import describe
 
 log = logging.getLogger("affuse")
 

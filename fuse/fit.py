@@ -15,21 +15,21 @@ import torch
 from torch import Tensor
 
 from cache.progress import progress
-from fuse.batch import Batch, narrowed
 from fuse.checkpoint import Draws, Loop, Scheduler, load_state, saver
 from fuse.closed import solve
-from fuse.data import Corpus
-from fuse.delay import Delay, for_scoring
-from fuse.dropout import drop_modalities
-from fuse.evaluate import global_ccc
-from fuse.feed import batches
+from fuse.feeding.batch import Batch, narrowed
+from fuse.feeding.data import Corpus
+from fuse.feeding.delay import Delay, for_scoring
+from fuse.feeding.dropout import drop_modalities
+from fuse.feeding.feed import batches
+from fuse.feeding.windows import Windows, make_windows
 from fuse.heads import Head
 from fuse.heads._base import ClosedForm, Protocol
 from fuse.losses import LOSSES
-from fuse.metrics import Scores
+from fuse.numbers.evaluate import global_ccc
+from fuse.numbers.metrics import Scores
 from fuse.predict import Predictions, predict, predict_together
 from fuse.recipe import TrainRecipe
-from fuse.windows import Windows, make_windows
 
 log = logging.getLogger("affuse")
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}

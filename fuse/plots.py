@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from cache.ids import folder_of
 from cache.records import Labels
-from fuse.metrics import ccc_va
-from fuse.summary import RowResult
+from fuse.numbers.metrics import ccc_va
+from fuse.tables.summary import RowResult
 
 ANNOTATED, PREDICTED, SECOND = "#222222", "#0072B2", "#D55E00"  # Okabe-Ito: told apart by everyone
 STYLE: dict[str, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}

@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fuse.batch import Batch, narrowed
-from fuse.data import Corpus
-from fuse.feed import batches
+from fuse.feeding.batch import Batch, narrowed
+from fuse.feeding.data import Corpus
+from fuse.feeding.feed import batches
+from fuse.feeding.windows import Stitcher, Windows
 from fuse.heads import Head
-from fuse.windows import Stitcher, Windows
 
 Predictions = dict[str, npt.NDArray[np.float64]]
 

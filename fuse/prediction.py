@@ -17,11 +17,11 @@ from cache.progress import progress
 from cache.reader import StreamReader
 from cache.records import Partitions
 from cache.store import FeatureCache
-from fuse.data import absent_faces, open_unlabelled
 from fuse.elsewhere import members
+from fuse.feeding.data import absent_faces, open_unlabelled
 from fuse.finished import Finished, check_streams
 from fuse.fit import predicted
-from fuse.postprocess import postprocess
+from fuse.numbers.postprocess import postprocess
 from fuse.runs import save_predictions
 from fuse.train import torch_device
 

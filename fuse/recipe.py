@@ -14,13 +14,13 @@ from cache.recipe import build, find_recipe, merge, to_plain
 from cache.records import Modality, StreamSpec
 from cache.registry import load_plugin, suggest
 from cache.store import FeatureCache
-from fuse.batch import HeadInputs
-from fuse.folds import FoldBy
-from fuse.grid import AblateRecipe
+from fuse.feeding.batch import HeadInputs
+from fuse.feeding.folds import FoldBy
+from fuse.feeding.snapshot import Snapshot
 from fuse.heads import HEADS, Head
 from fuse.heads._base import Protocol
 from fuse.losses import Scope
-from fuse.snapshot import Snapshot
+from fuse.tables.grid import AblateRecipe
 from fuse.temporal import TemporalModel, TemporalOptions, fronted
 from fuse.trackers import Tracker
 

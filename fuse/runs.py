@@ -26,9 +26,9 @@ from cache.ids import folder_of
 from cache.recipe import to_json, to_plain
 from cache.records import StreamSpec
 from cache.stats import Stats
-from fuse.evaluate import Scored
-from fuse.moments import save_moments
-from fuse.traits import Traits
+from fuse.feeding.traits import Traits
+from fuse.numbers.evaluate import Scored
+from fuse.numbers.moments import save_moments
 
 _PACKAGES = ("affuse", "torch", "numpy", "zarr", "scikit-learn")
 
@@ -58,7 +58,7 @@ class RunFolder:
     ) -> None:
         """Write what the run is before it begins; numbers of an earlier run of this folder go away first.
 
-        declared: of its streams, see ``fuse.streams.describe``.
+        declared: of its streams, see ``fuse.feeding.streams.describe``.
         """
         for stale in (
             "metrics.json",

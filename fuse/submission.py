@@ -16,9 +16,9 @@ import numpy.typing as npt
 from cache.errors import DataError, MissingData, UsageError
 from cache.ids import folder_of, recording_of
 from fuse.elsewhere import read_file
+from fuse.feeding.locked import LOCKED
 from fuse.finished import load_run
-from fuse.locked import LOCKED
-from fuse.postprocess import postprocess
+from fuse.numbers.postprocess import postprocess
 
 F64 = npt.NDArray[np.float64]
 HEADER = "image_location,valence,arousal"

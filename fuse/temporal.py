@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from cache.errors import UsageError
 from cache.records import MODALITIES, StreamSpec
 from cache.registry import suggest
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads._attention import TransformerLayer, sinusoids
 from fuse.heads._base import ClosedForm, Head, visible
 from fuse.heads._block import keep

@@ -21,7 +21,7 @@ from typing import Any, Literal, TextIO
 
 from cache.errors import UsageError
 from cache.recipe import to_plain
-from fuse.evaluate import Evaluation
+from fuse.numbers.evaluate import Evaluation
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 LOG, _RUN = "log.jsonl", "tracker.json"

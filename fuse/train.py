@@ -16,22 +16,22 @@ from cache.records import StreamSpec
 from cache.registry import load_plugin
 from cache.store import FeatureCache
 from fuse.checkpoint import Draws
-from fuse.data import Corpus, absent_faces, mean_label, open_partition, open_test, permuted
-from fuse.delay import for_training
-from fuse.evaluate import Evaluation, Scored, evaluate
+from fuse.feeding.data import Corpus, absent_faces, mean_label, open_partition, open_test, permuted
+from fuse.feeding.delay import for_training
+from fuse.feeding.folds import cut
+from fuse.feeding.locked import has_labels
+from fuse.feeding.resident import placed
+from fuse.feeding.snapshot import Share, Snapshot, digest, take_snapshot
+from fuse.feeding.streams import choose_streams, describe
+from fuse.feeding.traits import traits
 from fuse.fit import Fitted, Training, delay_of, fit, predicted
-from fuse.folds import cut
 from fuse.heads import Head
 from fuse.heads._base import Protocol
-from fuse.locked import has_labels
-from fuse.postprocess import choose_width, postprocess
+from fuse.numbers.evaluate import Evaluation, Scored, evaluate
+from fuse.numbers.postprocess import choose_width, postprocess
 from fuse.recipe import TrainRecipe, check, make_head, protocol_of, run_name
-from fuse.resident import placed
 from fuse.runs import RunFolder
-from fuse.snapshot import Share, Snapshot, digest, take_snapshot
-from fuse.streams import choose_streams, describe
 from fuse.trackers import Log, logged, need
-from fuse.traits import traits
 
 log = logging.getLogger("affuse")
 

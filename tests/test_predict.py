@@ -23,7 +23,7 @@ from extract.recipe import extract_recipe
 from extract.run import run_extract
 from fuse.elsewhere import read_file
 from fuse.finished import declared, load_run
-from fuse.postprocess import postprocess
+from fuse.numbers.postprocess import postprocess
 from fuse.prediction import in_partition, predict_all
 from fuse.recipe import TrainRecipe
 from fuse.train import run_train

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cache.errors import UsageError
-from fuse.batch import Batch, HeadInputs
+from fuse.feeding.batch import Batch, HeadInputs
 from fuse.heads._regressor import OutputSpace, Regressor
 from fuse.losses import Scope
 

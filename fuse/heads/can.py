@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._base import Head, OutputConfig, Protocol, visible
 from fuse.heads._block import Adapters, masked_softmax

@@ -20,7 +20,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._base import Head, OutputConfig, Protocol, visible
 from fuse.heads._block import join

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from cache.errors import UsageError
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._base import Head, OutputConfig, Protocol, visible
 from fuse.heads._block import keep, masked_softmax

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from cache.errors import UsageError
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._additive import AdditiveAttention
 from fuse.heads._attention import SelfAttention, TransformerLayer, attend, sinusoids

@@ -23,7 +23,7 @@ from sklearn import linear_model
 from torch import Tensor, nn
 
 from cache.errors import UsageError
-from fuse.batch import Batch, HeadInputs
+from fuse.feeding.batch import Batch, HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._base import ClosedForm, Head, Protocol, visible
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cache.errors import UsageError
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._base import Head, OutputConfig, Protocol, visible
 from fuse.heads._block import join

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fuse.summary import RowResult
+from fuse.tables.summary import RowResult
 
 
 @dataclass(frozen=True)

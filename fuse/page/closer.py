@@ -11,8 +11,8 @@ from markupsafe import Markup
 from cache.errors import AffuseError
 from cache.ids import as_text, folder_of
 from fuse.elsewhere import F64
-from fuse.metrics import ccc_va
-from fuse.moments import Moments, read_moments
+from fuse.numbers.metrics import ccc_va
+from fuse.numbers.moments import Moments, read_moments
 from fuse.page.findings import SECTORS, Bin, OfRecording, Region, calibration, of_recordings, regions
 from fuse.page.look import Seen, look
 from fuse.page.pictures import COLOURS, calibration_picture, region_picture, scatter_picture, trace_picture

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fuse.elsewhere import F64
-from fuse.moments import Moments
+from fuse.numbers.moments import Moments
 
 FEWEST = 20  # frames; of fewer nothing is told: a mean of a few labels is nearly those labels
 EDGES = np.linspace(-1, 1, 11)

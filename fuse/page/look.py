@@ -12,11 +12,11 @@ from cache.recipe import build
 from cache.records import Labels
 from cache.store import FeatureCache
 from fuse.elsewhere import F64, read_file
-from fuse.folds import cut
-from fuse.locked import LOCKED, open_test_labels, tuning_labels
-from fuse.moments import Moments, moments, read_moments
+from fuse.feeding.folds import cut
+from fuse.feeding.locked import LOCKED, open_test_labels, tuning_labels
+from fuse.feeding.snapshot import Snapshot, take_snapshot
+from fuse.numbers.moments import Moments, moments, read_moments
 from fuse.recipe import TrainRecipe
-from fuse.snapshot import Snapshot, take_snapshot
 
 _ROUNDING = 1e-5  # predictions are kept with six digits
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from cache.terminal import visible
 from fuse.elsewhere import F64
-from fuse.metrics import Scores
+from fuse.numbers.metrics import Scores
 from fuse.page.findings import RING, Bin, Region
 from fuse.page.look import Seen
 from fuse.plots import ANNOTATED, PREDICTED, SECOND, STYLE

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fuse.locked import LOG
+from fuse.feeding.locked import LOG
 from fuse.train import RunResult
 
 _DIGITS = 12  # of a sha256, as in the log of test evaluations

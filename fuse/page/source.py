@@ -9,11 +9,11 @@ from pathlib import Path
 
 from cache.errors import DataError, MissingData, UsageError
 from cache.recipe import build
-from fuse.compare import PARTITIONS, seeds_of
-from fuse.grid import Row
+from fuse.numbers.compare import PARTITIONS, seeds_of
 from fuse.runs import RunFolder
-from fuse.summary import ranked, summarise
-from fuse.tables import Ablation, conclude
+from fuse.tables.grid import Row
+from fuse.tables.ranked import Ablation, conclude
+from fuse.tables.summary import ranked, summarise
 from fuse.train import RunResult
 
 TABLES = ("table.json", "results.json")  # of ablate, and of the demo

@@ -10,17 +10,17 @@ from markupsafe import Markup, escape
 
 from cache.errors import UsageError
 from cache.terminal import visible
-from fuse.bootstrap import LEVEL
+from fuse.numbers.bootstrap import LEVEL
+from fuse.numbers.plot_robustness import draw_robustness
+from fuse.numbers.robustness import Robustness, read_robustness
 from fuse.page.bars import bars_of
 from fuse.page.closer import Closer, look_closer, told
 from fuse.page.findings import FEWEST, RING
 from fuse.page.pictures import svg
 from fuse.page.receipts import receipt_of, streams_of
 from fuse.page.source import Source, read_source
-from fuse.plot_robustness import draw_robustness
-from fuse.robustness import Robustness, read_robustness
-from fuse.table_files import cells, columns
-from fuse.tables import data_lines, thousands
+from fuse.tables.ranked import data_lines, thousands
+from fuse.tables.table_files import cells, columns
 
 HERE = Path(__file__).parent
 HARDEST = 20  # recordings that are listed

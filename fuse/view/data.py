@@ -22,9 +22,9 @@ from cache.reader import open_array
 from cache.records import Labels, Partitions
 from cache.store import FeatureCache
 from fuse.elsewhere import members, read_file
-from fuse.locked import LOCKED, LOG, TUNING, open_test_labels, run_of, tuning_labels
-from fuse.metrics import ccc_va
-from fuse.snapshot import take_snapshot
+from fuse.feeding.locked import LOCKED, LOG, TUNING, open_test_labels, run_of, tuning_labels
+from fuse.feeding.snapshot import take_snapshot
+from fuse.numbers.metrics import ccc_va
 from fuse.view.sources import Pair, Source, why_not
 
 F64 = npt.NDArray[np.float64]

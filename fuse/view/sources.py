@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from cache.errors import AffuseError, DataError, MissingData
 from cache.ids import as_text, folder_of
-from fuse.compare import seeds_of
 from fuse.elsewhere import read_file
-from fuse.locked import LOG
-from fuse.moments import Moments, ccc_of, read_moments
+from fuse.feeding.locked import LOG
+from fuse.numbers.compare import seeds_of
+from fuse.numbers.moments import Moments, ccc_of, read_moments
 
 F64 = npt.NDArray[np.float64]
 Pair = tuple[float, float]

@@ -12,7 +12,7 @@ from extract.detector import Face
 from extract.faces import TEMPLATE
 from extract.recipe import extract_recipe
 from extract.run import run_extract
-from fuse.streams import describe
+from fuse.feeding.streams import describe
 
 PTS = np.cumsum(np.tile([0.03, 0.05], 20))
 

@@ -20,7 +20,7 @@ from extract.recipe import extract_recipe
 from extract.run import run_extract
 from extract.transcripts import read_transcript
 from extract.words import Word, segment
-from fuse.streams import describe
+from fuse.feeding.streams import describe
 
 CPU = torch.device("cpu")
 PTS = np.arange(125) / 25

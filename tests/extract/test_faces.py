@@ -15,7 +15,7 @@ from extract.forecast import run_plan
 from extract.media import VideoFile
 from extract.recipe import extract_recipe
 from extract.run import run_extract
-from fuse.streams import choose_streams
+from fuse.feeding.streams import choose_streams
 
 CFR = np.arange(75) / 25
 FRAME = 160

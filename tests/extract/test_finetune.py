@@ -21,7 +21,7 @@ from extract.recipe import extract_recipe
 from extract.run import run_extract
 from extract.spool import Spool
 from fuse.losses import ccc
-from fuse.metrics import ccc_va
+from fuse.numbers.metrics import ccc_va
 
 RATE, SECONDS = 16_000, 8
 MICRO = {"size": "micro"}

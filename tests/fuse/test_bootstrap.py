@@ -7,9 +7,9 @@ import pytest
 
 from cache.errors import UsageError
 from cache.records import Labels
-from fuse.bootstrap import Interval, compare, intervals, point, resampled, seeds_needed, student
-from fuse.metrics import ccc_va
-from fuse.moments import Moments, moments, read_moments, save_moments
+from fuse.numbers.bootstrap import Interval, compare, intervals, point, resampled, seeds_needed, student
+from fuse.numbers.metrics import ccc_va
+from fuse.numbers.moments import Moments, moments, read_moments, save_moments
 
 
 def simulate(rng, recordings, frames=40, lift=0.0):

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from cache.records import StreamSpec
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads.can import CAN
 
 B, T = 2, 6

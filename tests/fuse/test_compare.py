@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cache.errors import CacheError, MissingData, UsageError
-from fuse.compare import compare_runs, comparison_lines, seeds_of
+from fuse.numbers.compare import compare_runs, comparison_lines, seeds_of
 from fuse.recipe import TrainRecipe
 from fuse.train import run_train
 

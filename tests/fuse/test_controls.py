@@ -7,16 +7,16 @@ from sklearn import linear_model
 
 from cache.errors import ConfigError, UsageError
 from cache.records import StreamSpec
-from fuse.batch import Batch, HeadInputs
 from fuse.closed import first_time
-from fuse.data import open_partition, open_test
+from fuse.feeding.batch import Batch, HeadInputs
+from fuse.feeding.data import open_partition, open_test
+from fuse.feeding.snapshot import take_snapshot
+from fuse.feeding.streams import choose_streams
+from fuse.feeding.windows import make_windows
 from fuse.heads import HEADS
 from fuse.heads.ridge import triangular
 from fuse.recipe import TrainRecipe
-from fuse.snapshot import take_snapshot
-from fuse.streams import choose_streams
 from fuse.train import run_train
-from fuse.windows import make_windows
 
 B, T = 2, 8
 DIMS = {"face": 6, "voice": 3, "words": 4}

@@ -8,7 +8,7 @@ import pytest
 from cache.errors import ConfigError
 from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.store import FeatureCache
-from fuse.delay import Delay, earlier, later
+from fuse.feeding.delay import Delay, earlier, later
 from fuse.recipe import TrainRecipe
 from fuse.train import run_train
 

@@ -15,11 +15,11 @@ from cache.store import FeatureCache
 from extract.recipe import extract_recipe
 from extract.truth import corpus_truth
 from fuse.elsewhere import cache_truth, count_corpus, evaluate_files, evaluate_run, read_file
+from fuse.feeding.folds import folded
+from fuse.feeding.locked import LOG
 from fuse.finished import load_run
-from fuse.folds import folded
-from fuse.locked import LOG
 from fuse.recipe import TrainRecipe
-from fuse.report import elsewhere_table
+from fuse.tables.report import elsewhere_table
 from fuse.train import run_train
 
 SMALL = {"tokens": 32, "hop": 16, "batch_size": 8, "lr": 1e-2, "epochs": 3, "device": "cpu"}

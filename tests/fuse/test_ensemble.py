@@ -11,13 +11,13 @@ import pytest
 from cache.errors import DataError, MissingData, UsageError
 from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.store import FeatureCache
-from fuse.compare import compare_runs
 from fuse.crossval import run_folds
 from fuse.elsewhere import evaluate_run
 from fuse.ensemble import ensemble_lines, run_ensemble
-from fuse.folds import folded
-from fuse.locked import LOG
-from fuse.metrics import ccc_va
+from fuse.feeding.folds import folded
+from fuse.feeding.locked import LOG
+from fuse.numbers.compare import compare_runs
+from fuse.numbers.metrics import ccc_va
 from fuse.plots import read_predictions
 from fuse.recipe import TrainRecipe
 from fuse.train import run_train

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-import fuse.feed
-from fuse.data import open_partition
-from fuse.feed import batches
-from fuse.resident import resident
-from fuse.room import Room
-from fuse.snapshot import take_snapshot
-from fuse.streams import choose_streams
-from fuse.windows import make_windows
+import fuse.feeding.feed
+from fuse.feeding.data import open_partition
+from fuse.feeding.feed import batches
+from fuse.feeding.resident import resident
+from fuse.feeding.room import Room
+from fuse.feeding.snapshot import take_snapshot
+from fuse.feeding.streams import choose_streams
+from fuse.feeding.windows import make_windows
 
 CPU = torch.device("cpu")
 
@@ -35,7 +35,7 @@ def _values(field):
 @pytest.mark.parametrize(("tokens", "stride"), [(16, 1), (8, 3), (200, 1)])
 @pytest.mark.parametrize("held", [False, True])
 def test_batches_in_reused_memory_are_those_in_fresh_memory(corpus, monkeypatch, tokens, stride, ahead, held):
-    monkeypatch.setattr(fuse.feed, "ahead_on", lambda device: ahead)
+    monkeypatch.setattr(fuse.feeding.feed, "ahead_on", lambda device: ahead)
     corpus = resident(corpus, CPU) if held else corpus
     windows = make_windows(corpus.lengths, tokens, stride, tokens // 2)
     order = np.random.default_rng(0).permutation(len(windows))
@@ -71,7 +71,7 @@ def test_what_will_be_read_may_lie_anywhere(toy_cache):
 
 
 def test_an_error_of_gathering_comes_out_where_its_batch_would(corpus, monkeypatch):
-    monkeypatch.setattr(fuse.feed, "ahead_on", lambda device: 2)
+    monkeypatch.setattr(fuse.feeding.feed, "ahead_on", lambda device: 2)
     windows = make_windows(corpus.lengths, 16, 1, 8)
     gather, count = type(corpus).batch, iter(range(3))
 

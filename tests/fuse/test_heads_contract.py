@@ -9,7 +9,7 @@ import torch
 
 from cache.errors import UsageError
 from cache.records import StreamSpec
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS, Head
 from fuse.heads._base import OutputConfig
 from fuse.heads._regressor import Regressor

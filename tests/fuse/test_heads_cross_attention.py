@@ -5,7 +5,7 @@ import torch
 
 from cache.errors import UsageError
 from cache.records import StreamSpec
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads.cross_attention import CrossAttention
 
 B, K = 2, 5

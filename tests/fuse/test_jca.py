@@ -7,7 +7,7 @@ import torch
 
 from cache.errors import UsageError
 from cache.records import StreamSpec
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads.jca import JCA, joint_cross_attention
 
 B, L, K = 3, 5, 4

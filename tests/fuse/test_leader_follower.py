@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from cache.errors import UsageError
 from cache.records import StreamSpec
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads._tcn import TCN
 from fuse.heads.leader_follower import LeaderFollower
 

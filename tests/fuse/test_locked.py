@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-import fuse.data
+import fuse.feeding.data
 import fuse.train
 from cache.errors import UsageError
 from cache.labels import LabelStore
-from fuse.data import open_partition, open_test
-from fuse.locked import LOG
+from fuse.feeding.data import open_partition, open_test
+from fuse.feeding.locked import LOG
+from fuse.feeding.snapshot import take_snapshot
+from fuse.feeding.streams import choose_streams
 from fuse.recipe import TrainRecipe
-from fuse.snapshot import take_snapshot
-from fuse.streams import choose_streams
 from fuse.train import run_train
 
 FUSE = Path(fuse.train.__file__).parent

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from cache.errors import UsageError
-from fuse import metrics
 from fuse.losses import LOSSES
+from fuse.numbers import metrics
 
 NAMES = sorted(LOSSES)
 SCOPES = ("batch", "window")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fuse.data import Corpus
+from fuse.feeding.data import Corpus
 from fuse.many import run_many, shared
 from fuse.recipe import TrainRecipe
 from fuse.train import run_together, run_train
@@ -66,10 +66,10 @@ def test_a_batch_is_gathered_once_for_all(toy_cache, tmp_path, monkeypatch, resi
 def run_resident(cache):
     import torch
 
-    from fuse.data import open_partition
-    from fuse.resident import resident
-    from fuse.snapshot import take_snapshot
-    from fuse.streams import choose_streams
+    from fuse.feeding.data import open_partition
+    from fuse.feeding.resident import resident
+    from fuse.feeding.snapshot import take_snapshot
+    from fuse.feeding.streams import choose_streams
 
     snapshot = take_snapshot(cache, choose_streams(cache, ()), "va")
     return resident(open_partition(snapshot, "train"), torch.device("cpu"))

@@ -11,7 +11,7 @@ import torch
 
 from cache.errors import UsageError
 from cache.records import StreamSpec
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads._additive import additive_attention
 from fuse.heads._regressor import polar_to_va, va_to_polar
 from fuse.heads.maven import Maven, attend
@@ -117,7 +117,7 @@ def test_chunked_additive_attention_equals_the_naive_one(size):
 MEASURE = """
 import resource, torch
 from cache.records import StreamSpec
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads.maven import Maven
 dims = {"swin": 1024, "hubert": 768, "roberta": 768}
 head = Maven(HeadInputs(tuple(StreamSpec(m, "visual", d) for m, d in dims.items()), 1500), Maven.Config())

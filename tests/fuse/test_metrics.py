@@ -9,9 +9,9 @@ from sklearn.preprocessing import StandardScaler
 
 from cache.errors import DataError
 from cache.records import Labels
-from fuse.evaluate import evaluate
-from fuse.metrics import Scores, ccc, ccc_va
-from fuse.moments import moments
+from fuse.numbers.evaluate import evaluate
+from fuse.numbers.metrics import Scores, ccc, ccc_va
+from fuse.numbers.moments import moments
 
 
 def lin(x, y):

@@ -13,20 +13,20 @@ from safetensors.torch import load_file
 import fuse.train
 from cache.errors import ConfigError, UsageError
 from cache.records import Partitions
-from fuse.compare import compare_runs
 from fuse.crossval import fold_lines, run_folds
-from fuse.data import open_partition
-from fuse.dropout import drop_modalities
-from fuse.folds import folded
-from fuse.locked import LOG
-from fuse.metrics import ccc_va
+from fuse.feeding.data import open_partition
+from fuse.feeding.dropout import drop_modalities
+from fuse.feeding.folds import folded
+from fuse.feeding.locked import LOG
+from fuse.feeding.snapshot import take_snapshot
+from fuse.feeding.streams import choose_streams
+from fuse.feeding.windows import make_windows
+from fuse.numbers.compare import compare_runs
+from fuse.numbers.metrics import ccc_va
+from fuse.numbers.postprocess import WIDTHS, bridge, choose_width, postprocess, smooth
 from fuse.plots import read_predictions
-from fuse.postprocess import WIDTHS, bridge, choose_width, postprocess, smooth
 from fuse.recipe import TrainRecipe
-from fuse.snapshot import take_snapshot
-from fuse.streams import choose_streams
 from fuse.train import run_train
-from fuse.windows import make_windows
 
 SMALL = {"tokens": 32, "hop": 16, "batch_size": 8, "lr": 1e-2, "epochs": 3}
 

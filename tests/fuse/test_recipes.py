@@ -12,11 +12,11 @@ import cli
 from cache.errors import CacheError, ConfigError, UsageError
 from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.store import FeatureCache
-from fuse.ablate import ablate_recipe, run_ablate
-from fuse.grid import Row, make_grid
 from fuse.heads import HEADS
 from fuse.recipe import SHIPPED, read_table
-from fuse.tables import conclude
+from fuse.tables.ablate import ablate_recipe, run_ablate
+from fuse.tables.grid import Row, make_grid
+from fuse.tables.ranked import conclude
 
 MODALITY = {"visual": ("i3d", "r3d", "resnet18", "resnet50", "swin"), "audio": ("spectrogram", "hubert")}
 MODALITY |= {"text": ("roberta",)}

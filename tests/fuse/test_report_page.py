@@ -15,19 +15,19 @@ import pytest
 from cache.errors import DataError, MissingData, UsageError
 from cache.recipe import to_json
 from cache.records import Labels, Partitions
-from fuse.ablate import run_ablate
-from fuse.bootstrap import compare
-from fuse.grid import AblateRecipe, Published, Row
-from fuse.locked import LOG
-from fuse.moments import moments, read_moments
+from fuse.feeding.locked import LOG
+from fuse.numbers.bootstrap import compare
+from fuse.numbers.moments import moments, read_moments
+from fuse.numbers.robustness import Plan, run_robustness, save_robustness
 from fuse.page.bars import bars_of
 from fuse.page.findings import FEWEST, SECTORS, calibration, of_recordings, regions
 from fuse.page.source import Source, read_source
 from fuse.page.write import write_report
-from fuse.robustness import Plan, run_robustness, save_robustness
-from fuse.summary import Summary
-from fuse.table_files import save_tables
-from fuse.tables import conclude
+from fuse.tables.ablate import run_ablate
+from fuse.tables.grid import AblateRecipe, Published, Row
+from fuse.tables.ranked import conclude
+from fuse.tables.summary import Summary
+from fuse.tables.table_files import save_tables
 
 SMALL = {"tokens": 32, "stride": 1, "hop": 16, "batch_size": 8, "lr": 1e-2, "epochs": 2, "device": "cpu"}
 NASTY = "</title><script src=http://x.test/a.js></script> \"'> $\\frac$ {{ 7*7 }} \x1b[31m \u202e é ✓"

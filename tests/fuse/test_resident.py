@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from fuse.data import open_partition
+from fuse.feeding.data import open_partition
+from fuse.feeding.resident import Resident, placed, resident
+from fuse.feeding.snapshot import take_snapshot
+from fuse.feeding.streams import choose_streams
+from fuse.feeding.windows import make_windows
 from fuse.recipe import train_recipe
-from fuse.resident import Resident, placed, resident
-from fuse.snapshot import take_snapshot
-from fuse.streams import choose_streams
 from fuse.train import run_train
-from fuse.windows import make_windows
 
 CPU = torch.device("cpu")
 

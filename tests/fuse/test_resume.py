@@ -14,9 +14,9 @@ import torch
 import fuse.fit
 from cache.errors import CacheError, CorruptCache
 from cache.store import FeatureCache
-from fuse.ablate import AblateRecipe, Row, run_ablate
 from fuse.checkpoint import load_state, save_state
 from fuse.recipe import TrainRecipe
+from fuse.tables.ablate import AblateRecipe, Row, run_ablate
 from fuse.train import run_train
 
 TOP = Path(fuse.fit.__file__).parents[1]

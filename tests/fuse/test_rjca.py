@@ -7,7 +7,7 @@ import torch
 
 from cache.errors import UsageError
 from cache.records import StreamSpec
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads._recurrent import Recurrent
 from fuse.heads.jca import JCA
 from fuse.heads.rjca import RJCA

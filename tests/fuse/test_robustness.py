@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from cache.errors import UsageError
-from fuse.corrupt import LEVELS, Corruption, corrupted, dropped, shifted
-from fuse.data import open_partition
-from fuse.locked import LOG
-from fuse.plot_robustness import plot_robustness
+from fuse.feeding.data import open_partition
+from fuse.feeding.locked import LOG
+from fuse.feeding.snapshot import take_snapshot
+from fuse.feeding.streams import choose_streams
+from fuse.feeding.windows import make_windows
+from fuse.numbers.corrupt import LEVELS, Corruption, corrupted, dropped, shifted
+from fuse.numbers.plot_robustness import plot_robustness
+from fuse.numbers.robustness import Plan, Point, areas, read_robustness, run_robustness, save_robustness
 from fuse.recipe import TrainRecipe
-from fuse.report import area_table
-from fuse.robustness import Plan, Point, areas, read_robustness, run_robustness, save_robustness
-from fuse.snapshot import take_snapshot
-from fuse.streams import choose_streams
+from fuse.tables.report import area_table
 from fuse.train import run_train
-from fuse.windows import make_windows
 
 SMALL = {"tokens": 32, "hop": 16, "batch_size": 8, "lr": 1e-2, "epochs": 6, "device": "cpu"}
 

@@ -9,10 +9,10 @@ import pytest
 import fuse.train
 from cache.commit import discard
 from cache.records import Aligned, Labels, Partitions, Timeline
-from fuse.ablate import AblateRecipe, Row, run_ablate
 from fuse.recipe import train_recipe
-from fuse.report import ablation_table, run_table
-from fuse.tables import conclude
+from fuse.tables.ablate import AblateRecipe, Row, run_ablate
+from fuse.tables.ranked import conclude
+from fuse.tables.report import ablation_table, run_table
 from fuse.train import run_train
 from tests.conftest import write_cache
 

@@ -8,7 +8,7 @@ import pytest
 from cache.errors import DataError, MissingData, UsageError
 from fuse.elsewhere import read_file
 from fuse.finished import load_run
-from fuse.postprocess import postprocess
+from fuse.numbers.postprocess import postprocess
 from fuse.recipe import TrainRecipe
 from fuse.runs import save_predictions
 from fuse.submission import HEADER, submission_lines, submit_one, submit_per_video

@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 
 from cache.records import Labels
-from fuse.ablate import run_ablate
-from fuse.bootstrap import compare
-from fuse.grid import AblateRecipe, Published, Row
-from fuse.moments import moments, read_moments, save_moments
-from fuse.report import ablation_table
-from fuse.table_files import latex, markdown, save_tables
-from fuse.tables import conclude
+from fuse.numbers.bootstrap import compare
+from fuse.numbers.moments import moments, read_moments, save_moments
+from fuse.tables.ablate import run_ablate
+from fuse.tables.grid import AblateRecipe, Published, Row
+from fuse.tables.ranked import conclude
+from fuse.tables.report import ablation_table
+from fuse.tables.table_files import latex, markdown, save_tables
 
 SMALL = {"tokens": 32, "stride": 1, "hop": 16, "batch_size": 8, "lr": 1e-2, "epochs": 2, "device": "cpu"}
 NASTY = r"50% a_b & {c} | #1 $x$ \input{/etc/passwd} <i> ~^ --é ✓"

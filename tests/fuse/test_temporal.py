@@ -13,10 +13,10 @@ from cache.errors import ConfigError, UsageError
 from cache.recipe import build
 from cache.records import Aligned, StreamSpec, Timeline
 from cache.store import FeatureCache
-from fuse.ablate import AblateRecipe, run_ablate
-from fuse.batch import HeadInputs
+from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.recipe import TrainRecipe, make_head, protocol_of, train_recipe
+from fuse.tables.ablate import AblateRecipe, run_ablate
 from fuse.temporal import Fronted, LayerMix, TemporalOptions, by_stream, fronted, temporal_model
 from fuse.train import run_train
 

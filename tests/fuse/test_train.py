@@ -17,21 +17,21 @@ from cache.errors import AmbiguousStream, CacheError, ConfigError, UnknownName, 
 from cache.recipe import build
 from cache.records import Aligned
 from cache.store import FeatureCache
-from fuse.ablate import AblateRecipe, run_ablate
-from fuse.data import open_partition, open_test, permuted
+from fuse.feeding.data import open_partition, open_test, permuted
+from fuse.feeding.snapshot import take_snapshot
+from fuse.feeding.streams import choose_streams, named_streams
+from fuse.feeding.windows import make_windows
 from fuse.heads import HEADS
-from fuse.metrics import ccc_va
+from fuse.numbers.metrics import ccc_va
 from fuse.plots import plot_ablation, plot_circumplex, plot_traces, read_predictions
 from fuse.predict import predict
 from fuse.recipe import TrainRecipe, protocol_of, train_recipe
-from fuse.report import ablation_table, run_table
-from fuse.snapshot import take_snapshot
-from fuse.streams import choose_streams, named_streams
-from fuse.table_files import markdown
-from fuse.tables import conclude
+from fuse.tables.ablate import AblateRecipe, run_ablate
+from fuse.tables.ranked import conclude
+from fuse.tables.report import ablation_table, run_table
+from fuse.tables.table_files import markdown
 from fuse.temporal import TemporalOptions
 from fuse.train import prepare, run_train
-from fuse.windows import make_windows
 
 SMALL = {"tokens": 32, "hop": 16, "batch_size": 8, "lr": 1e-2, "epochs": 6}
 

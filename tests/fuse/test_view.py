@@ -19,7 +19,7 @@ from cache.ids import folder_of
 from cache.labels import LabelStore
 from cache.records import Labels, Partitions, Timeline
 from cache.store import FeatureCache
-from fuse.locked import LOG
+from fuse.feeding.locked import LOG
 from fuse.recipe import TrainRecipe
 from fuse.runs import save_predictions
 from fuse.train import run_train

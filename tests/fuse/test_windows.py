@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 import fuse.fit
 from cache.errors import UsageError
-from fuse.feed import batches
+from fuse.feeding.feed import batches
+from fuse.feeding.windows import Stitcher, make_windows
 from fuse.fit import sampling
+from fuse.numbers.postprocess import smooth
 from fuse.plots import read_predictions
-from fuse.postprocess import smooth
 from fuse.recipe import TrainRecipe, protocol_of
 from fuse.train import run_train
-from fuse.windows import Stitcher, make_windows
 
 
 @given(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from cache.records import StreamSpec
-from fuse.batch import Batch
+from fuse.feeding.batch import Batch
 
 
 def drop_modalities(batch: Batch, streams: tuple[StreamSpec, ...], p: float, rng: np.random.Generator) -> Batch:

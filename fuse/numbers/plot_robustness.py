@@ -7,9 +7,9 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fuse.corrupt import UNITS
+from fuse.numbers.corrupt import UNITS
+from fuse.numbers.robustness import Point, Robustness
 from fuse.plots import STYLE
-from fuse.robustness import Point, Robustness
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")  # Okabe-Ito
 MARKERS = (".", "^", "s", "x")

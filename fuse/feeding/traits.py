@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fuse.data import Corpus
+from fuse.feeding.data import Corpus
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.records import Labels
-from fuse.data import Corpus
+from fuse.feeding.data import Corpus
 
 F64 = npt.NDArray[np.float64]
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.errors import UsageError
-from fuse.moments import F64, Moments, ccc_of
+from fuse.numbers.moments import F64, Moments, ccc_of
 
 RESAMPLES = 10_000
 LEVEL = 0.95

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.errors import UsageError
-from fuse.bootstrap import LEVEL, Difference
-from fuse.compare import Comparison, compare_folders
-from fuse.grid import Published
-from fuse.snapshot import Share
-from fuse.summary import RowResult, Summary
+from fuse.feeding.snapshot import Share
+from fuse.numbers.bootstrap import LEVEL, Difference
+from fuse.numbers.compare import Comparison, compare_folders
+from fuse.tables.grid import Published
+from fuse.tables.summary import RowResult, Summary
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import torch
 
 from cache.prefetch import prefetched
-from fuse.batch import Batch
-from fuse.data import Corpus
-from fuse.room import Room
-from fuse.windows import Windows
+from fuse.feeding.batch import Batch
+from fuse.feeding.data import Corpus
+from fuse.feeding.room import Room
+from fuse.feeding.windows import Windows
 
 
 def batches(

@@ -10,11 +10,11 @@ from cache.progress import progress
 from cache.recipe import build, merge
 from cache.registry import load_plugin
 from cache.store import FeatureCache
-from fuse.grid import AblateRecipe, Grid, Row, grid_rows
 from fuse.many import run_many
 from fuse.recipe import TrainRecipe, chosen_recipe, read_table
-from fuse.roles import cast
-from fuse.summary import RowResult, ranked, summarise
+from fuse.tables.grid import AblateRecipe, Grid, Row, grid_rows
+from fuse.tables.roles import cast
+from fuse.tables.summary import RowResult, ranked, summarise
 from fuse.train import prepare
 
 

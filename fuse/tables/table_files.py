@@ -8,9 +8,9 @@ from pathlib import Path
 
 from cache.recipe import to_json
 from cache.store import FeatureCache
-from fuse.bootstrap import LEVEL, Intervals
-from fuse.summary import RowResult, Summary
-from fuse.tables import Ablation, data_lines, printed, spread, thousands
+from fuse.numbers.bootstrap import LEVEL, Intervals
+from fuse.tables.ranked import Ablation, data_lines, printed, spread, thousands
+from fuse.tables.summary import RowResult, Summary
 
 DIMENSIONS = ("valence", "arousal", "mean")
 NAMES = ("table.csv", "table.tex", "table.md", "table.json")

@@ -18,11 +18,11 @@ from cache.reader import StreamReader
 from cache.records import Labels, StreamSpec
 from cache.stats import Stats, stream_stats
 from cache.store import FeatureCache
-from fuse.batch import Batch
-from fuse.locked import LOCKED, open_test_labels, tuning_labels
-from fuse.room import Room, as_tensor
-from fuse.snapshot import Share, Snapshot
-from fuse.windows import Windows
+from fuse.feeding.batch import Batch
+from fuse.feeding.locked import LOCKED, open_test_labels, tuning_labels
+from fuse.feeding.room import Room, as_tensor
+from fuse.feeding.snapshot import Share, Snapshot
+from fuse.feeding.windows import Windows
 
 log = logging.getLogger("affuse")
 

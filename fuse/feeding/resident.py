@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from cache.records import StreamSpec
-from fuse.batch import Batch
-from fuse.data import Corpus
-from fuse.room import Room, as_tensor
-from fuse.windows import Windows
+from fuse.feeding.batch import Batch
+from fuse.feeding.data import Corpus
+from fuse.feeding.room import Room, as_tensor
+from fuse.feeding.windows import Windows
 
 log = logging.getLogger("affuse")
 _SHARE = 0.5  # of the free memory of a GPU that features may take

@@ -10,8 +10,8 @@ import numpy as np
 
 from cache.errors import UsageError
 from cache.records import Partitions
-from fuse.locked import TUNING
-from fuse.snapshot import Snapshot
+from fuse.feeding.locked import TUNING
+from fuse.feeding.snapshot import Snapshot
 
 FoldBy = Literal["recording", "subject"]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cache.errors import UsageError
 from cache.records import Labels
-from fuse.evaluate import global_ccc
+from fuse.numbers.evaluate import global_ccc
 
 F64 = npt.NDArray[np.float64]
 WIDTHS = (1, 5, 11, 25, 51, 101, 201)  # frames

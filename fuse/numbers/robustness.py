@@ -17,15 +17,15 @@ from cache.progress import progress
 from cache.recipe import build
 from cache.records import MODALITIES, Modality
 from cache.store import FeatureCache
-from fuse.bootstrap import intervals
-from fuse.corrupt import LEVELS, Corruption, Kind, Pattern, corrupted
-from fuse.data import Corpus, absent_faces
-from fuse.evaluate import global_ccc
+from fuse.feeding.data import Corpus, absent_faces
 from fuse.finished import Finished, load_run, open_for
 from fuse.fit import predicted
-from fuse.metrics import Scores
-from fuse.moments import Moments, moments
-from fuse.postprocess import postprocess
+from fuse.numbers.bootstrap import intervals
+from fuse.numbers.corrupt import LEVELS, Corruption, Kind, Pattern, corrupted
+from fuse.numbers.evaluate import global_ccc
+from fuse.numbers.metrics import Scores
+from fuse.numbers.moments import Moments, moments
+from fuse.numbers.postprocess import postprocess
 from fuse.train import torch_device
 
 RESAMPLES = 1000

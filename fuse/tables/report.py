@@ -4,13 +4,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from fuse.bootstrap import LEVEL, Interval
 from fuse.elsewhere import Elsewhere
-from fuse.evaluate import Evaluation
-from fuse.grid import Published
-from fuse.robustness import Robustness
-from fuse.summary import RowResult
-from fuse.tables import Ablation, data_lines, spread, thousands
+from fuse.numbers.bootstrap import LEVEL, Interval
+from fuse.numbers.evaluate import Evaluation
+from fuse.numbers.robustness import Robustness
+from fuse.tables.grid import Published
+from fuse.tables.ranked import Ablation, data_lines, spread, thousands
+from fuse.tables.summary import RowResult
 from fuse.train import RunResult
 
 

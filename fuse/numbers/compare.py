@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.errors import MissingData, UsageError
-from fuse.bootstrap import LEVEL, Difference, check_pairs, compare, point, seeds_needed
-from fuse.moments import Moments, read_moments
+from fuse.numbers.bootstrap import LEVEL, Difference, check_pairs, compare, point, seeds_needed
+from fuse.numbers.moments import Moments, read_moments
 
 PARTITIONS = ("validation", "test")
 SCORED = ("raw", "smoothed")

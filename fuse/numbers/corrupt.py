@@ -16,7 +16,7 @@ from cache.errors import UsageError
 from cache.reader import StreamReader
 from cache.records import Modality, StreamSpec
 from cache.stats import Stats
-from fuse.data import Corpus
+from fuse.feeding.data import Corpus
 
 Kind = Literal["drop", "zero", "noise", "shift"]
 Pattern = Literal["block", "iid"]

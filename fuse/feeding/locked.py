@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cache.errors import CacheError, UsageError
 from cache.records import Labels
-from fuse.snapshot import Snapshot
+from fuse.feeding.snapshot import Snapshot
 
 TUNING = ("train", "validation")
 LOCKED = "test"

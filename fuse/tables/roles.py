@@ -7,7 +7,7 @@ from cache.errors import CacheError, ConfigError, UsageError
 from cache.recipe import merge
 from cache.registry import suggest
 from cache.store import FeatureCache
-from fuse.grid import AblateRecipe, Row
+from fuse.tables.grid import AblateRecipe, Row
 
 
 def cast(recipe: AblateRecipe) -> AblateRecipe:

@@ -6,9 +6,9 @@ import numpy as np
 
 from cache.errors import CacheError
 from cache.records import Labels
-from fuse.bootstrap import Intervals, intervals, mean_intervals
-from fuse.metrics import Scores, ccc_va
-from fuse.moments import Moments, moments
+from fuse.numbers.bootstrap import Intervals, intervals, mean_intervals
+from fuse.numbers.metrics import Scores, ccc_va
+from fuse.numbers.moments import Moments, moments
 from fuse.predict import Predictions
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from cache.errors import UsageError
-from fuse.bootstrap import Intervals, intervals
-from fuse.grid import Published, Row
-from fuse.moments import Moments, read_moments
-from fuse.snapshot import Share
+from fuse.feeding.snapshot import Share
+from fuse.numbers.bootstrap import Intervals, intervals
+from fuse.numbers.moments import Moments, read_moments
+from fuse.tables.grid import Published, Row
 from fuse.train import RunResult
 
 

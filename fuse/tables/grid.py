@@ -7,8 +7,8 @@ from typing import Any
 
 from cache.errors import UsageError
 from cache.store import FeatureCache
+from fuse.feeding.streams import choose_streams, named_streams
 from fuse.heads import HEADS
-from fuse.streams import choose_streams, named_streams
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What a head is fed: recordings of a cache cut into windows, gathered into batches with their labels."""

@@ -199,7 +199,7 @@ def view(
 ) -> None:
     """Watch recordings in a browser beside what runs predict: film, traces, annotation, words. On this machine alone.
 
-    Works without media too. With --dataset media the root is a folder of films, named as predict was given them.
+    Works without media too. New films that predict was given: --cache var/predict/cache --root THEIR_FOLDER.
 
     Example: python cli.py view var/runs/demo/concat-...-seed0 var/runs/demo/jca-...-seed0 --dataset demo
     """
@@ -214,7 +214,7 @@ def view(
     for path in plugin or []:
         load_plugin(path)
     sources = open_sources(runs)
-    store = FeatureCache(cache_of([s.folder for s in sources], cache, None if cache else dataset))
+    store = FeatureCache(cache_of([s.folder for s in sources], cache, dataset))
     name = dataset or store.dataset
     options = parse_sets(set_ or []).get("dataset_options", {})
     found = shown(store, name, root or usual_root(name), options)

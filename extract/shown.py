@@ -2,7 +2,7 @@
 
 import mimetypes
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,11 @@ def shown(cache: FeatureCache, dataset: str, root: Path | None, options: Mapping
     """
     if root is None:
         return Shown(cache, {}, {}, {}, [])
-    found = _loose(root) if dataset == LOOSE else {r.id: r for r in open_dataset(dataset, root, options).recordings()}
+    found = (
+        _loose(root, cache)
+        if dataset == LOOSE
+        else {r.id: r for r in open_dataset(dataset, root, options).recordings()}
+    )
     files: dict[str, list[Path]] = {}
     notes: list[str] = []
     for name, recording in found.items():
@@ -73,14 +77,16 @@ def usual_root(dataset: str) -> Path | None:
     return next((p for p in usual if p.is_dir()), None)
 
 
-def _loose(root: Path) -> dict[str, Recording]:
-    """Films and sound by their stems and by their names: ``predict`` calls them by either."""
+def _loose(root: Path, cache: FeatureCache) -> dict[str, Recording]:
+    """Films and sound by their stems and names, as ``predict`` calls them, and as its cache does: NAME~HASH."""
     if not root.is_dir():
         raise MissingData(f"there is no folder {root}", hint="give --root the folder that has the media")
     kinds = {p: (mimetypes.guess_type(p.name)[0] or "").partition("/")[0] for p in sorted(root.iterdir())}
-    return {
+    named = {
         name: Recording(name, video=path, transcript=find_transcript(root, path.stem))
         for path, kind in kinds.items()
         if kind in ("video", "audio")
         for name in (path.stem, path.name)
     }
+    kept = {r: named[n] for r in cache.timelines.recordings() if (n := r.rpartition("~")[0]) in named}
+    return {**named, **{r: replace(recording, id=r) for r, recording in kept.items()}}

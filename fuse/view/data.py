@@ -25,7 +25,7 @@ from fuse.elsewhere import members, read_file
 from fuse.feeding.locked import LOCKED, LOG, TUNING, open_test_labels, run_of, tuning_labels
 from fuse.feeding.snapshot import take_snapshot
 from fuse.numbers.metrics import ccc_va
-from fuse.view.sources import Pair, Source, why_not
+from fuse.view.sources import Pair, Source, in_cache, why_not
 
 F64 = npt.NDArray[np.float64]
 Words = Callable[[str], Sequence[tuple[str, float, float]]]
@@ -166,6 +166,7 @@ def open_shelf(
     """
     split, labels = _open_labels(sources, cache, partition)
     known = cache.timelines.recordings()
+    sources = tuple(in_cache(source, known) for source in sources)
     viewed = (partition,) if partition else TUNING
     files = {stem for source in sources for stem in source.files} - {folder_of(r) for r in (*known, *split.of)}
     loose = [recording_of(stem) or stem for stem in files] if partition is None else []

@@ -1,7 +1,8 @@
 """Where traces come from: the prediction files of a run, of an ensemble, or of a folder that ``predict`` wrote."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,17 @@ def _scored(folder: Path) -> dict[str, Pair]:
             valence, arousal = ccc_of(one.sums().sum(0), one.offset())
             found[recording] = (float(valence), float(arousal))
     return found
+
+
+def in_cache(source: Source, known: Sequence[str]) -> Source:
+    """A source whose files have the names of the cache's recordings: new media are called NAME~HASH there.
+
+    A file stays on its own where several recordings have its name.
+    """
+    named = [(folder_of(name), recording) for recording in known if (name := recording.rpartition("~")[0])]
+    count = Counter(stem for stem, _ in named)
+    loose = {stem: recording for stem, recording in named if count[stem] == 1}
+    return replace(source, files={folder_of(loose[s]) if s in loose else s: p for s, p in source.files.items()})
 
 
 def why_not(error: AffuseError) -> str:

@@ -59,7 +59,12 @@ def test_words_that_were_recognised_are_there_without_the_corpus(corpus):
 
 def test_a_folder_of_films_needs_no_corpus(corpus):
     root, cache = corpus
+    for name, file in (("a~01", "a.mp4"), ("b~02", "c.wav")):
+        cache.timelines.write(name, Timeline(PTS, 1.0), {"source": identity(root / file)})
     found = shown(cache, "media", root, {})
+    assert found.media["a~01"] == root / "a.mp4"
+    assert "b~02" not in found.media  # its film has another size now
+    assert found.words("a~01") == found.words("a")
     assert found.media["c"] == found.media["c.wav"] == root / "c.wav"
     assert "manifest" not in found.media
     assert found.words("a") == [("hello there", 0.2, 0.9)]

@@ -166,6 +166,18 @@ def test_what_was_predicted_for_loose_media_needs_no_cache_of_it(toy_cache, tmp_
     assert shown["words"] == [["hello", 0.1, 0.4]]
 
 
+def test_new_media_are_found_in_the_cache_that_predict_made(tmp_path):
+    cache, pts = FeatureCache.create(tmp_path / "cache", "media"), np.arange(25) / 25
+    for name in ("mine~0a", "twice~1b", "twice~2c"):
+        cache.timelines.write(name, Timeline(pts, 1.0))
+    for name in ("mine", "twice"):
+        save_predictions(tmp_path / "out", name, pts, np.zeros((25, 2)))
+    listing = shelf_of(cache, tmp_path / "out").listing["recordings"]
+    assert {r["id"]: r["traces"] for r in listing} == {
+        "mine~0a": True, "twice": True, "twice~1b": False, "twice~2c": False,
+    }  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
     """A cache whose ids are markup, paths and half of a surrogate pair, with a file to steal beside it."""

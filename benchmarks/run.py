@@ -190,38 +190,40 @@ TARGETS: dict[str, tuple[float | None, str]] = {
 
 
 def main() -> None:
-    """Run everything, print a table, save the figures."""
+    """Run everything, print each figure as it comes, save them."""
+    results: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
-        cache = write_cache(Path(folder) / "cache")
-        values = (
-            read_windows(cache)
-            | opening(Path(folder) / "wide")
-            | commit(write_cache(Path(folder) / "committed", 3, 300), Path(folder))
-            | jca_step()
-            | no_op_start()
-            | feeding(cache, paired)
-            | many(cache, Path(folder))
-            | attention()
-            | growth()
-        )
-        values |= (
-            throughput(Path(folder), paired)
-            | memory(Path(folder))
-            | no_op(Path(folder))
-            | workers(Path(folder), paired)
-        )
-    results = []
-    for name, value in values.items():
-        target, better = TARGETS[name]
-        met = None if target is None else value <= target if better == "lower" else value >= target
-        results.append({"name": name, "value": round(value, 3), "target": target, "better": better, "met": met})
-        goal = (
-            ""
-            if target is None
-            else f"target {'<=' if better == 'lower' else '>='} {target}: {'met' if met else 'not met'}"
-        )
-        print(f"{name:<48}{value:>8.2f}   {goal}")
-    save(results)
+        root = Path(folder)
+        cache = write_cache(root / "cache")
+        steps: list[Callable[[], dict[str, float]]] = [
+            lambda: read_windows(cache),
+            lambda: opening(root / "wide-read"),
+            lambda: commit(write_cache(root / "committed", 3, 300), root),
+            jca_step,
+            no_op_start,
+            lambda: feeding(cache, paired),
+            lambda: many(cache, root),
+            attention,
+            growth,
+            lambda: throughput(root, paired),
+            lambda: memory(root),
+            lambda: no_op(root),
+            lambda: workers(root, paired),
+        ]
+        for step in steps:
+            results += [judged(name, value) for name, value in step().items()]
+            save(results)
+
+
+def judged(name: str, value: float) -> dict[str, object]:
+    """A figure beside its target; also printed."""
+    target, better = TARGETS[name]
+    met = None if target is None else value <= target if better == "lower" else value >= target
+    goal = (
+        "" if target is None else f"target {'<=' if better == 'lower' else '>='} {target}: {'' if met else 'not '}met"
+    )
+    print(f"{name:<50}{value:>8.2f}   {goal}", flush=True)
+    return {"name": name, "value": round(value, 3), "target": target, "better": better, "met": met}
 
 
 def save(results: list[dict[str, object]]) -> None:

@@ -74,7 +74,8 @@ def _first_against_second(rows: list[RowResult], partition: str) -> tuple[Compar
 def _verdict(d: Difference, recordings: int) -> str:
     if 2.0 ** (1 - recordings) > 1 - LEVEL:  # p cannot be below this
         return "too few recordings to tell"
-    return "beats it" if d.p < 1 - LEVEL and d.difference > 0 else "not told apart"
+    sure = d.p < 1 - LEVEL and d.interval.low > 0  # where p and interval disagree, nothing is claimed
+    return "beats it" if sure else "not told apart"
 
 
 def spread(s: Summary) -> str:

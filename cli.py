@@ -216,7 +216,10 @@ def view(
     sources = open_sources(runs)
     store = FeatureCache(cache_of([s.folder for s in sources], cache, dataset))
     name = dataset or store.dataset
-    options = parse_sets(set_ or []).get("dataset_options", {})
+    sets = parse_sets(set_ or [])
+    options = sets.pop("dataset_options", {})
+    if sets:
+        raise UsageError(f"view has no settings {', '.join(sets)}", hint="only --set dataset_options.NAME=VALUE")
     found = shown(store, name, root or usual_root(name), options)
     shelf = open_shelf(sources, store, partition, found.media, found.sound, found.words)
     token = new_token()

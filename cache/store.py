@@ -53,6 +53,7 @@ class FeatureCache:
         self.writable = os.access(self.root, os.W_OK)
         about = attributes(self.root)
         self.dataset: str = about.get("dataset", "")
+        self.corpus = self.dataset or self.root.name  # what to call it
         if about.get("format") != FORMAT:
             raise CacheError(
                 f"the cache at {self.root} has format {about.get('format')}; this program reads {FORMAT}",

@@ -8,7 +8,8 @@ from cache.errors import UsageError
 from cache.fingerprint import fingerprint
 from cache.progress import progress
 from cache.recipe import to_json
-from fuse.numbers.bootstrap import LEVEL, Intervals, intervals, point
+from fuse.numbers.bootstrap import Intervals, intervals, point
+from fuse.numbers.evaluate import score_line
 from fuse.numbers.metrics import Scores
 from fuse.numbers.moments import Moments, pooled, read_moments, save_moments
 from fuse.recipe import TrainRecipe
@@ -74,13 +75,11 @@ def fold_lines(found: CrossValidation) -> list[str]:
     """For a terminal: each fold, and all of them together."""
     lines = [f"{found.folds} folds by {found.fold_by}, {found.recordings} recordings, each scored once; CCC raw"]
     for number, run in enumerate(found.runs):
-        s = run.evaluations["test"].raw
         counts = f"{run.data['test'].recordings} recordings"
-        lines.append(f"fold {number}: valence {s.valence:.3f}  arousal {s.arousal:.3f}  mean {s.mean:.3f}  {counts}")
+        lines.append(f"fold {number}: {score_line(run.evaluations['test'].raw)}  {counts}")
     for kind, s, i in (
         ("raw", found.raw, found.raw_interval),
         ("smoothed", found.smoothed, found.smoothed_interval),
     ):
-        sure = f"  {LEVEL:.0%} [{i.mean.low:.3f}, {i.mean.high:.3f}]" if i else ""
-        lines.append(f"all, {kind}: valence {s.valence:.3f}  arousal {s.arousal:.3f}  mean {s.mean:.3f}{sure}")
+        lines.append(f"all, {kind}: {score_line(s, i)}")
     return [*lines, f"saved in {found.folder}; the folds beside it"]

@@ -8,7 +8,7 @@ from cache.store import FeatureCache
 from fuse.feeding.locked import open_test_labels
 from fuse.feeding.snapshot import take_snapshot
 from fuse.numbers.metrics import ccc_va
-from fuse.plots import plot_ablation, plot_circumplex, plot_traces, read_predictions
+from fuse.plots import plot_ablation, plot_circumplex, plot_traces, predicted_by
 from fuse.tables.ranked import Ablation
 from fuse.tables.table_files import markdown
 
@@ -35,7 +35,7 @@ def _median_recording(run: Path, labels: dict[str, Labels]) -> str:
     """The recording whose own CCC is the median: neither the showpiece nor the failure."""
 
     def own(recording: str) -> float:
-        _, pred = read_predictions(run, PARTITION, recording)
+        _, pred = predicted_by(run, PARTITION, recording)
         return ccc_va(pred, labels[recording].va, labels[recording].labelled).mean
 
     ranked = sorted(labels, key=own)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from cache.errors import DataError, MissingData
 from cache.ids import folder_of
@@ -19,10 +18,10 @@ from fuse.feeding.traits import Traits, traits
 from fuse.finished import load_run, open_for
 from fuse.numbers.evaluate import Evaluation, evaluate
 from fuse.numbers.postprocess import postprocess
+from fuse.prediction_files import F64, prediction_file, read_predictions, strayed
 from fuse.runs import RunFolder
 from fuse.train import score, torch_device
 
-F64 = npt.NDArray[np.float64]
 Truth = Callable[[str, F64], Labels | None]
 
 
@@ -46,7 +45,7 @@ def evaluate_run(folder: Path, cache: FeatureCache, partition: str, device: str 
     Raises CacheError where the cache lacks a stream of the run, by its key.
     """
     run = load_run(folder)
-    dataset = cache.dataset or cache.root.name
+    dataset = cache.corpus
     corpus = open_for(run, cache, partition, f"evaluate on {dataset}")
     on = torch_device(device)
     run.head.to(on)
@@ -79,8 +78,8 @@ def evaluate_files(
     """
     predictions, labels, lacking = {}, {}, []
     for recording in wanted:
-        path = folder / f"{folder_of(recording)}.csv"
-        times, pred = read_file(path) if path.is_file() else (np.empty(0), np.empty((0, 2)))
+        path = prediction_file(folder, recording)
+        times, pred = read_predictions(path) if path.is_file() else (np.empty(0), np.empty((0, 2)))
         found = truth(recording, times)
         if found is None or not found.labelled.any():
             continue
@@ -101,27 +100,6 @@ def evaluate_files(
     return Elsewhere(str(folder), dataset, partition, evaluation, None, None, None, "")
 
 
-def read_file(path: Path) -> tuple[F64, F64]:
-    """Times f64[T] and (valence, arousal) f64[T,2] of a prediction file.
-
-    Raises DataError where it has another header, frames that are not 0..T-1 in order, or values that are no numbers.
-    """
-    header = "frame,time_s,valence,arousal"
-    lines = path.read_text(encoding="utf-8").splitlines()
-    if not lines or lines[0].strip() != header:
-        raise DataError(f"{path} begins with {lines[0] if lines else 'nothing'!r}, wanted {header}")
-    try:
-        table = np.array([[float(cell) for cell in line.split(",")] for line in lines[1:] if line.strip()])
-        table = table.reshape(-1, 4)
-    except ValueError as error:
-        raise DataError(f"{path} is not a table of four numbers a line: {error}") from error
-    if not len(table) or not np.array_equal(table[:, 0], np.arange(len(table))):
-        raise DataError(f"{path} does not hold every frame once, from 0 on, in order")
-    if not np.isfinite(table).all() or not (np.diff(table[:, 1]) > 0).all():
-        raise DataError(f"{path} holds values that are not finite, or times that do not increase")
-    return table[:, 1], table[:, 2:]
-
-
 def cache_truth(cache: FeatureCache, protocol: str, partition: str, folder: Path) -> tuple[list[str], Truth]:
     """Recordings of a partition of a cache and their labels, for files whose times are its frames', within half a one.
 
@@ -136,7 +114,7 @@ def cache_truth(cache: FeatureCache, protocol: str, partition: str, folder: Path
 
     def truth(recording: str, times: F64) -> Labels | None:
         pts = cache.timelines.read(recording).pts if recording in labels and len(times) else times
-        if len(pts) == len(times) > 1 and (apart := float(np.abs(times - pts).max())) > np.median(np.diff(pts)) / 2:
+        if len(pts) == len(times) and (apart := strayed(times, pts)):
             raise DataError(f"predictions of {recording!r} are up to {apart:.3f} s away from its frames")
         return labels.get(recording)
 

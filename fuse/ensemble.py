@@ -16,20 +16,21 @@ import numpy as np
 from cache.errors import DataError, MissingData, UsageError
 from cache.fingerprint import fingerprint
 from cache.ids import folder_of
-from cache.recipe import build, to_plain
+from cache.recipe import to_plain
 from cache.records import Labels
 from cache.store import FeatureCache
-from fuse.elsewhere import F64, members, read_file
+from fuse.elsewhere import members
 from fuse.feeding.folds import cut
 from fuse.feeding.locked import LOCKED, open_test_labels, tuning_labels
 from fuse.feeding.snapshot import Snapshot, take_snapshot
-from fuse.numbers.bootstrap import LEVEL, point
+from fuse.numbers.bootstrap import point
 from fuse.numbers.compare import seeds_of
-from fuse.numbers.evaluate import Evaluation, Scored, evaluate
+from fuse.numbers.evaluate import Evaluation, Scored, evaluate, score_line
 from fuse.numbers.moments import read_moments
 from fuse.numbers.postprocess import postprocess
+from fuse.prediction_files import F64, read_predictions
 from fuse.recipe import TrainRecipe
-from fuse.runs import RunFolder
+from fuse.runs import RunFolder, metrics_of, recipe_of
 
 Files = dict[str, tuple[F64, F64]]  # by recording: frame times f64[T] in seconds, (valence, arousal) f64[T,2]
 
@@ -76,11 +77,12 @@ def run_ensemble(
     folders = [f for path in runs for f in _folders(path)]
     if len(folders) < 2 or len({f.resolve() for f in folders}) < len(folders):
         raise UsageError(f"{len(folders)} runs, of which {len(set(folders))} differ, are no ensemble")
-    recipes = [_recipe(f) for f in folders]
+    widths = [metrics_of(f)["evaluations"]["validation"]["smooth"] for f in folders]
+    recipes = [recipe_of(f) for f in folders]
     cache = cache or FeatureCache(recipes[0].cache)
-    dataset = cache.dataset or cache.root.name
+    dataset = cache.corpus
     home = _home(folders) == dataset
-    found = [_member(f, r, None if home else dataset) for f, r in zip(folders, recipes, strict=True)]
+    found = [_member(f, w, None if home else dataset) for f, w in zip(folders, widths, strict=True)]
     snapshot = take_snapshot(cache, (), _protocol(recipes))
     groups = _groups(found) if home else [found]
     if centre and home and partition == "validation":
@@ -137,15 +139,9 @@ def _folders(path: Path) -> list[Path]:
     return found
 
 
-def _recipe(folder: Path) -> TrainRecipe:
-    if not (folder / "metrics.json").is_file():
-        raise MissingData(f"no complete run at {folder}", hint="give runs' folders; train-fusion says where they are")
-    return build(TrainRecipe, json.loads((folder / "recipe.json").read_text()))
-
-
-def _member(folder: Path, recipe: TrainRecipe, other: str | None) -> Member:
-    width = json.loads((folder / "metrics.json").read_text())["evaluations"]["validation"]["smooth"]
-    return Member(folder, recipe, width, folder / "evaluated" / folder_of(other) if other else folder)
+def _member(folder: Path, width: int, other: str | None) -> Member:
+    scored = folder / "evaluated" / folder_of(other) if other else folder
+    return Member(folder, recipe_of(folder), width, scored)
 
 
 def _home(folders: Sequence[Path]) -> str:
@@ -217,7 +213,10 @@ def _cut(snapshot: Snapshot, member: Member) -> Snapshot:
 
 
 def _read(member: Member, snapshot: Snapshot, partition: str) -> Files:
-    """What a run predicted. Raises DataError where it predicted a recording that it did not hold out as this."""
+    """What a run predicted, in the order of the partition.
+
+    Raises DataError where it predicted a recording that it did not hold out as this.
+    """
     folder, corpus = member.scored / "predictions" / partition, snapshot.cache.dataset
     names = {folder_of(r): r for r in members(snapshot.split, partition)}
     paths = sorted(folder.glob("*.csv"))
@@ -231,7 +230,7 @@ def _read(member: Member, snapshot: Snapshot, partition: str) -> Files:
             hint="its partitions are others now than when the run was trained: train it anew",
         )
     there = {p.stem: p for p in paths}
-    return {r: read_file(there[stem]) for stem, r in names.items() if stem in there}  # in the order of the runs' own
+    return {r: read_predictions(there[stem]) for stem, r in names.items() if stem in there}
 
 
 def _check_same(group: Sequence[Member], read: Sequence[Files]) -> None:
@@ -266,8 +265,7 @@ def ensemble_lines(found: Ensemble) -> list[str]:
     wide = f"smoothed, {e.smooth} frames"
     kinds = (("raw", e.raw, e.raw_interval), (wide, e.smoothed, e.smoothed_interval))
     for kind, s, i in kinds:
-        sure = f"  {LEVEL:.0%} [{i.mean.low:.3f}, {i.mean.high:.3f}]" if i else ""
-        lines.append(f"{kind}: valence {s.valence:.3f}  arousal {s.arousal:.3f}  mean {s.mean:.3f}{sure}")
+        lines.append(f"{kind}: {score_line(s, i)}")
     low, high = min(found.alone), max(found.alone)
     lines.append(f"alone the runs are worth {np.mean(found.alone):.3f} on average, raw, {low:.3f} to {high:.3f}")
     if found.shifts is not None:

@@ -9,8 +9,7 @@ from typing import Any
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file as load_tensors
 
-from cache.errors import CacheError, MissingData
-from cache.recipe import build
+from cache.errors import CacheError
 from cache.records import StreamSpec
 from cache.registry import load_plugin
 from cache.stats import Stats
@@ -23,6 +22,7 @@ from fuse.feeding.streams import describe
 from fuse.heads import Head
 from fuse.heads._base import Protocol
 from fuse.recipe import TrainRecipe, make_head, protocol_of
+from fuse.runs import metrics_of, recipe_of
 
 log = logging.getLogger("affuse")
 
@@ -51,10 +51,8 @@ class Finished:
 
 def load_run(folder: Path) -> Finished:
     """Read a run folder. Raises MissingData where it is none, or is not complete."""
-    if not (folder / "metrics.json").is_file():
-        raise MissingData(f"no complete run at {folder}", hint="give a run's folder; train-fusion says where it is")
-    record, metrics = (json.loads((folder / f).read_text()) for f in ("environment.json", "metrics.json"))
-    recipe = build(TrainRecipe, json.loads((folder / "recipe.json").read_text()))
+    metrics, recipe = metrics_of(folder), recipe_of(folder)
+    record = json.loads((folder / "environment.json").read_text())
     for plugin in recipe.plugins:
         load_plugin(plugin)
     streams = tuple(StreamSpec(**s) for s in record["streams"])

@@ -173,27 +173,28 @@ def _train_epoch(members: list[_Member], corpus: Corpus, windows: Windows, epoch
 
 def _end_epoch(members: list[_Member], held_out: Corpus) -> None:
     """Score all of them on validation, in one pass."""
-    begun, first = time.monotonic(), members[0].training
-    windows = make_windows(held_out.lengths, *sampling(first.protocol))
-    heads = [m.loop.head for m in members]
-    predicted = predict_together(heads, held_out, windows, first.protocol.batch_size)
-    for member, predictions in zip(members, predicted, strict=True):
-        moved = for_scoring(predictions, held_out.pts, delay_of(member.training.recipe))
-        member.end_epoch(global_ccc(moved, held_out.labels))
+    begun = time.monotonic()
+    for member, scores in zip(members, _validated([m.training for m in members], held_out), strict=True):
+        member.end_epoch(scores)
     for member in members:
         member.keep((time.monotonic() - begun) / len(members))
 
 
 def _solved(training: Training, head: ClosedForm, windows: Windows, parts: dict[str, Corpus]) -> Fitted:
     """Of a head whose weights are solved for: one row, as of a single epoch."""
-    begun, held_out = time.monotonic(), parts["validation"]
+    begun = time.monotonic()
     solve(head, parts["train"], windows, training.protocol.batch_size)
-    validation = make_windows(held_out.lengths, *sampling(training.protocol))
-    predictions = predict_together([head], held_out, validation, training.protocol.batch_size)[0]
-    scores = global_ccc(for_scoring(predictions, held_out.pts, delay_of(training.recipe)), held_out.labels)
-    row = {"epoch": 0, **dataclasses.asdict(scores)}
+    row = {"epoch": 0, **dataclasses.asdict(_validated([training], parts["validation"])[0])}
     training.told(row)
     return Fitted([row], time.monotonic() - begun)
+
+
+def _validated(trainings: list[Training], held_out: Corpus) -> list[Scores]:
+    """Raw scores of their heads as they are, all predicting in one pass."""
+    windows = make_windows(held_out.lengths, *sampling(trainings[0].protocol))
+    predicted = predict_together([t.head for t in trainings], held_out, windows, trainings[0].protocol.batch_size)
+    moved = [for_scoring(p, held_out.pts, delay_of(t.recipe)) for p, t in zip(predicted, trainings, strict=True)]
+    return [global_ccc(p, held_out.labels) for p in moved]
 
 
 def _take_up(loop: Loop, checkpoint: Path) -> None:

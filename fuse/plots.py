@@ -1,20 +1,18 @@
 """Pictures of runs: predicted against annotated traces, the circumplex, an ablation as bars."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.patches
 import numpy as np
-import numpy.typing as npt
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cache.ids import folder_of
 from cache.records import Labels
 from fuse.numbers.metrics import ccc_va
+from fuse.prediction_files import F64, prediction_file, read_predictions
 from fuse.tables.summary import RowResult
 
 ANNOTATED, PREDICTED, SECOND = "#222222", "#0072B2", "#D55E00"  # Okabe-Ito: told apart by everyone
@@ -23,17 +21,14 @@ STYLE |= {"grid.color": "#e5e5e5", "axes.axisbelow": True, "figure.dpi": 140}
 STYLE |= {"text.parse_math": False}  # a name with dollars is no formula
 
 
-def read_predictions(run: Path, partition: str, recording: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Times [T] in seconds and raw predictions [T,2] that a run saved."""
-    with open(run / "predictions" / partition / f"{folder_of(recording)}.csv", newline="") as file:
-        rows = [(float(r["time_s"]), float(r["valence"]), float(r["arousal"])) for r in csv.DictReader(file)]
-    table = np.array(rows)
-    return table[:, 0], table[:, 1:]
+def predicted_by(run: Path, partition: str, recording: str) -> tuple[F64, F64]:
+    """Times f64[T] in seconds and raw predictions f64[T,2] that a run saved."""
+    return read_predictions(prediction_file(run / "predictions" / partition, recording))
 
 
 def plot_traces(path: Path, recording: str, run: Path, partition: str, labels: Labels) -> None:
     """Valence and arousal of one recording over time, annotation and prediction."""
-    times, pred = read_predictions(run, partition, recording)
+    times, pred = predicted_by(run, partition, recording)
     scores = ccc_va(pred, labels.va, labels.labelled)
     truth = np.where(labels.labelled[:, None], labels.va, np.nan)
     with style.context(STYLE):
@@ -56,7 +51,7 @@ def plot_circumplex(path: Path, run: Path, partition: str, labels: dict[str, Lab
         figure = Figure(figsize=(8, 4.6), layout="constrained")
         axes = figure.subplots(1, 2, sharex=True, sharey=True)
         for recording, label in labels.items():
-            _, pred = read_predictions(run, partition, recording)
+            _, pred = predicted_by(run, partition, recording)
             for ax, va, colour in ((axes[0], label.va, ANNOTATED), (axes[1], pred, PREDICTED)):
                 ax.plot(*va[label.labelled].T, ".", ms=2, alpha=0.35, color=colour)
         for ax, title in zip(axes, ("annotated", "predicted, raw"), strict=True):

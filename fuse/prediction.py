@@ -22,7 +22,7 @@ from fuse.feeding.data import absent_faces, open_unlabelled
 from fuse.finished import Finished, check_streams
 from fuse.fit import predicted
 from fuse.numbers.postprocess import postprocess
-from fuse.runs import save_predictions
+from fuse.prediction_files import save_predictions
 from fuse.train import torch_device
 
 F64 = npt.NDArray[np.float64]

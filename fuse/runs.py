@@ -21,14 +21,15 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file as save_tensors
 from torch import Tensor
 
-from cache.errors import CacheError
-from cache.ids import folder_of
-from cache.recipe import to_json, to_plain
+from cache.errors import CacheError, MissingData
+from cache.recipe import build, to_json, to_plain
 from cache.records import StreamSpec
 from cache.stats import Stats
 from fuse.feeding.traits import Traits
 from fuse.numbers.evaluate import Scored
 from fuse.numbers.moments import save_moments
+from fuse.prediction_files import save_predictions
+from fuse.recipe import TrainRecipe
 
 _PACKAGES = ("affuse", "torch", "numpy", "zarr", "scikit-learn")
 
@@ -47,7 +48,7 @@ class RunFolder:
 
     def start(
         self,
-        recipe: Any,
+        recipe: TrainRecipe,
         streams: tuple[StreamSpec, ...],
         plugins: tuple[Path, ...],
         trained_on: Traits,
@@ -112,10 +113,10 @@ class RunFolder:
         part.replace(self.path / name)
         self.checkpoint.unlink(missing_ok=True)
 
-    def metrics(self) -> dict[str, Any] | None:
-        """Of a complete run; None where it is not."""
-        path = self.path / "metrics.json"
-        return dict(json.loads(path.read_text())) if path.is_file() else None
+    @property
+    def complete(self) -> bool:
+        """Whether its run has ended."""
+        return (self.path / "metrics.json").is_file()
 
     def save_scored(self, partition: str, pts: dict[str, npt.NDArray[np.float64]], scored: Scored) -> None:
         """Raw predictions, and what comparisons with other runs need: no label is opened for them again."""
@@ -124,14 +125,18 @@ class RunFolder:
         save_moments(self.path / "statistics" / f"{partition}.csv", scored.kinds)
 
 
-def save_predictions(folder: Path, recording: str, pts: npt.NDArray[np.float64], pred: npt.NDArray[np.float64]) -> Path:
-    """One recording as ``<recording>.csv``: frame, time in seconds, valence, arousal. Returns the file."""
-    path = folder / f"{folder_of(recording)}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = np.column_stack([np.arange(len(pts)), pts, pred])
-    np.savetxt(path, table, fmt=["%d", "%.6f", "%.6f", "%.6f"], delimiter=",", comments="",
-               header="frame,time_s,valence,arousal")  # fmt: skip
-    return path
+def recipe_of(folder: Path) -> TrainRecipe:
+    """The settings that a run began with."""
+    return build(TrainRecipe, json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
+
+
+def metrics_of(folder: Path) -> dict[str, Any]:
+    """What a complete run measured. Raises MissingData where there is none."""
+    path = folder / "metrics.json"
+    if not path.is_file():
+        hint = "give a run's folder, as train-fusion says; one that was interrupted goes on with --resume"
+        raise MissingData(f"no complete run at {folder}", hint=hint)
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _git_commit() -> str:

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from cache.errors import DataError, MissingData, UsageError
-from cache.ids import folder_of, recording_of
-from fuse.elsewhere import read_file
+from cache.ids import recording_of
 from fuse.feeding.locked import LOCKED
 from fuse.finished import load_run
 from fuse.numbers.postprocess import postprocess
+from fuse.prediction_files import F64, prediction_file, read_predictions
 
-F64 = npt.NDArray[np.float64]
 HEADER = "image_location,valence,arousal"
 PER_VIDEO_HEADER = "valence,arousal"
 TOLERANCE = 2  # frames that Aff-Wild2's counts, taken from headers, exceed the frames that can be decoded by
@@ -41,13 +39,13 @@ class Submission:
 def submit_one(source: Path, template: Path, out: Path, tolerance: int = TOLERANCE) -> Submission:
     """One file with the template's rows, in its order, read back and compared with it before it is there.
 
-    source: a folder of prediction files, or a run, see ``read_predictions``.
+    source: a folder of prediction files, or a run, see ``predictions_of``.
 
     Raises MissingData naming the videos without predictions, DataError where the template has more than ``tolerance``
     frames too many for a video, or is no template.
     """
     rows = read_template(template)
-    predictions = read_predictions(source, dict.fromkeys(video for _, video, _ in rows))
+    predictions = predictions_of(source, dict.fromkeys(video for _, video, _ in rows))
     beyond = _beyond(rows, predictions)
     if beyond and max(beyond.values()) > tolerance:
         worst = max(beyond, key=beyond.__getitem__)
@@ -69,7 +67,7 @@ def submit_per_video(source: Path, names: Path | None, out: Path) -> Submission:
     names: a list of videos, one a line, as the organisers release it; without one, all that is predicted.
     """
     wanted = None if names is None else [n.strip() for n in names.read_text(encoding="utf-8-sig").split("\n")]
-    predictions = read_predictions(source, None if wanted is None else [n for n in wanted if n])
+    predictions = predictions_of(source, None if wanted is None else [n for n in wanted if n])
     clipped = rows = 0
     for video, values in predictions.items():
         if "/" in video or video in (".", ".."):
@@ -99,7 +97,7 @@ def read_template(path: Path) -> list[tuple[str, str, int]]:
     return rows
 
 
-def read_predictions(source: Path, videos: Iterable[str] | None) -> dict[str, F64]:
+def predictions_of(source: Path, videos: Iterable[str] | None) -> dict[str, F64]:
     """(valence, arousal) f64[T,2] of these videos, or of all there are.
 
     Files of a folder are taken as they are. A run's own predictions of test are raw, and are smoothed here as the run
@@ -111,7 +109,7 @@ def read_predictions(source: Path, videos: Iterable[str] | None) -> dict[str, F6
     folder = source / "predictions" / LOCKED if is_run else source
     if videos is None:
         videos = [*_videos(folder)]
-    files = {video: folder / f"{folder_of(video)}.csv" for video in videos}
+    files = {video: prediction_file(folder, video) for video in videos}
     lacking = [video for video, path in files.items() if not path.is_file()]
     if lacking or not files:
         named = ", ".join(lacking[:20]) + (", ..." if len(lacking) > 20 else "")
@@ -119,7 +117,7 @@ def read_predictions(source: Path, videos: Iterable[str] | None) -> dict[str, F6
             f"{folder} has no predictions" + (f" of {len(lacking)} of {len(files)} videos: {named}" if files else ""),
             hint="make them with: python cli.py predict RUN --cache DIR --partition test, and submit that folder",
         )
-    found = {video: read_file(path)[1] for video, path in files.items()}
+    found = {video: read_predictions(path)[1] for video, path in files.items()}
     return _smoothed(source, found) if is_run else found
 
 

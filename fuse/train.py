@@ -30,7 +30,7 @@ from fuse.heads._base import Protocol
 from fuse.numbers.evaluate import Evaluation, Scored, evaluate
 from fuse.numbers.postprocess import choose_width, postprocess
 from fuse.recipe import TrainRecipe, check, make_head, protocol_of, run_name
-from fuse.runs import RunFolder
+from fuse.runs import RunFolder, metrics_of
 from fuse.trackers import Log, logged, need
 
 log = logging.getLogger("affuse")
@@ -112,16 +112,16 @@ class _Run:
     def __init__(self, prepared: Prepared, snapshot: Snapshot) -> None:
         self.prepared, self.snapshot = prepared, snapshot
         cache, recipe = prepared.cache, prepared.recipe
-        self.folder = RunFolder(recipe.runs / (cache.dataset or cache.root.name) / run_name(recipe, snapshot))
+        self.folder = RunFolder(recipe.runs / cache.corpus / run_name(recipe, snapshot))
         self.mark = digest(snapshot)
 
     def complete(self) -> RunResult | None:
         """What it measured, where it is complete. Raises CacheError where it began on other data."""
         self.folder.check_data(self.mark)
-        done = self.folder.metrics()
-        if done:
-            log.info("complete: %s", self.folder.path)
-        return build(RunResult, done) if done else None
+        if not self.folder.complete:
+            return None
+        log.info("complete: %s", self.folder.path)
+        return build(RunResult, metrics_of(self.folder.path))
 
     def start(self, train: Corpus, logs: contextlib.ExitStack, *, resume: bool) -> Training:
         """Write what it is before the first step. train: before labels are moved. logs: keeps its own open."""

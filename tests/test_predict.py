@@ -21,10 +21,10 @@ from extract.encoders.swin import Swin
 from extract.media import VideoFile
 from extract.recipe import extract_recipe
 from extract.run import run_extract
-from fuse.elsewhere import read_file
 from fuse.finished import declared, load_run
 from fuse.numbers.postprocess import postprocess
 from fuse.prediction import in_partition, predict_all
+from fuse.prediction_files import read_predictions
 from fuse.recipe import TrainRecipe
 from fuse.train import run_train
 
@@ -125,8 +125,8 @@ def test_files_hold_every_frame_at_its_time_smoothed_and_raw_and_nothing_is_made
     assert code == 0
     assert result["frames"] == {"clip4": COUNT + 4}
     assert Path(result["folder"]) == Path("var/predict/manifest") / run.name
-    times, smoothed = read_file(Path(result["folder"]) / "clip4.csv")
-    same, raw = read_file(Path(result["folder"]) / "raw" / "clip4.csv")
+    times, smoothed = read_predictions(Path(result["folder"]) / "clip4.csv")
+    same, raw = read_predictions(Path(result["folder"]) / "raw" / "clip4.csv")
     pts = VideoFile(corpus / "clip4.mp4").read_times().pts
     np.testing.assert_allclose(times, pts, atol=1e-6)
     assert np.array_equal(times, same)

@@ -171,13 +171,15 @@ def _about_labels(a: Moments, b: Moments) -> tuple[F64, F64]:
     """Sums [R,12] of both about the same reference, the mean label, so that recordings can change sides."""
 
     def sums(run: Moments) -> F64:
-        n, mx, my, vx, vy, cov = np.moveaxis(run.table, -1, 0)
-        reference = (n * my).sum(0) / n.sum(0)
-        x, y = mx - reference, my - reference
-        parts = [n, n * x, n * y, n * (vx + x * x), n * (vy + y * y), n * (cov + x * y)]
-        return np.stack(parts, -1).reshape(len(n), -1)
+        _, labels = run.means()
+        return run.sums((labels, labels)).reshape(len(run.recordings), -1)
 
     return sums(a), sums(b)
+
+
+def least_p(recordings: int) -> float:
+    """The smallest p that the swap test can give over so many recordings."""
+    return float(2.0 ** (1 - recordings))
 
 
 def seeds_needed(a: list[float], b: list[float], *, level: float = LEVEL, power: float = 0.8) -> int | None:

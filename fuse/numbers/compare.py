@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.errors import MissingData, UsageError
-from fuse.numbers.bootstrap import LEVEL, Difference, check_pairs, compare, point, seeds_needed
+from fuse.numbers.bootstrap import LEVEL, Difference, check_pairs, compare, least_p, point, seeds_needed
 from fuse.numbers.moments import Moments, read_moments
 
 PARTITIONS = ("validation", "test")
@@ -90,7 +90,7 @@ def comparison_lines(c: Comparison) -> list[str]:
             f"p {d.p:.4f}  effect {d.effect:+.2f} SE"
         )
     lines.append("interval and p: over recordings, for these trained weights")
-    if (least := 2.0 ** (1 - c.recordings)) > 1 - LEVEL:
+    if (least := least_p(c.recordings)) > 1 - LEVEL:
         lines.append(f"{c.recordings} recordings are too few: p cannot be below {least:g}")
     if c.seeds_needed is not None:
         lines.append(f"seeds needed for a difference like this one among seeds: {c.seeds_needed} of each")

@@ -6,7 +6,7 @@ import numpy as np
 
 from cache.errors import CacheError
 from cache.records import Labels
-from fuse.numbers.bootstrap import Intervals, intervals, mean_intervals
+from fuse.numbers.bootstrap import LEVEL, Intervals, intervals, mean_intervals
 from fuse.numbers.metrics import Scores, ccc_va
 from fuse.numbers.moments import Moments, moments
 from fuse.predict import Predictions
@@ -31,6 +31,12 @@ class Evaluation:
     smoothed_interval: Intervals | None = None
     per_recording_interval: Intervals | None = None
     smooth: int = 1
+
+
+def score_line(s: Scores, sure: Intervals | None = None) -> str:
+    """``valence 0.512  arousal 0.473  mean 0.493  95% [0.421, 0.566]``."""
+    told = f"valence {s.valence:.3f}  arousal {s.arousal:.3f}  mean {s.mean:.3f}"
+    return told + (f"  {LEVEL:.0%} [{sure.mean.low:.3f}, {sure.mean.high:.3f}]" if sure else "")
 
 
 @dataclass(frozen=True)

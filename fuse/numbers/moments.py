@@ -25,19 +25,31 @@ class Moments:
     recordings: tuple[str, ...]
     table: F64
 
-    def sums(self) -> F64:
-        """f64[R,2,6] that add up over recordings: n, x, y, xx, yy, xy about the mean label and prediction of all.
+    def means(self) -> tuple[F64, F64]:
+        """Mean prediction and mean label over all frames, f64[2] each."""
+        n, mx, my = np.moveaxis(self.table[..., :3], -1, 0)
+        return (n * mx).sum(0) / n.sum(0), (n * my).sum(0) / n.sum(0)
 
-        About a common reference, a large mean does not swallow a small variance.
+    def sums(self, about: tuple[F64, F64] | None = None) -> F64:
+        """f64[R,2,6] that add up over recordings: n, x, y, xx, yy, xy of predictions and labels about a reference.
+
+        about: f64[2] each, of predictions and of labels; by default their means over all. About a common reference
+        near these, a large mean does not swallow a small variance.
         """
+        pred, true = about or self.means()
         n, mx, my, vx, vy, cov = np.moveaxis(self.table, -1, 0)  # each [R,2]
-        x, y = (m - (n * m).sum(0) / n.sum(0) for m in (mx, my))
+        x, y = mx - pred, my - true
         return np.stack([n, n * x, n * y, n * (vx + x * x), n * (vy + y * y), n * (cov + x * y)], -1)
 
     def offset(self) -> F64:
         """f64[2]: mean prediction minus mean label over all frames, which ``sums`` left out."""
         n, mx, my = np.moveaxis(self.table[..., :3], -1, 0)
         return np.asarray((n * (mx - my)).sum(0) / n.sum(0))
+
+    def ccc(self) -> F64:
+        """f64[R,2]: of each recording by itself; 0 where a side is constant."""
+        parts = [Moments((r,), table[None]) for r, table in zip(self.recordings, self.table, strict=True)]
+        return np.array([ccc_of(one.sums().sum(0), one.offset()) for one in parts]).reshape(-1, 2)
 
 
 def moments(predictions: dict[str, F64], labels: dict[str, Labels]) -> Moments:

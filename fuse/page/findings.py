@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fuse.elsewhere import F64
 from fuse.numbers.moments import Moments
+from fuse.prediction_files import F64
 
 FEWEST = 20  # frames; of fewer nothing is told: a mean of a few labels is nearly those labels
 EDGES = np.linspace(-1, 1, 11)
@@ -53,10 +53,8 @@ class Region:
 
 def of_recordings(found: Moments) -> list[OfRecording]:
     """Hardest first, by the mean of both CCCs, from what the run left when it was scored: no label is opened."""
-    frames, mx, my, vx, vy, cov = np.moveaxis(found.table, -1, 0)  # each [R,2]
-    moving = (vx > 0) & (vy > 0)
-    ccc = np.where(moving, 2 * cov / np.where(moving, vx + vy + (mx - my) ** 2, 1), 0.0)
-    bias = mx - my
+    frames, mx, my = np.moveaxis(found.table[..., :3], -1, 0)  # each [R,2]
+    ccc, bias = found.ccc(), mx - my
     made = [
         OfRecording(r, int(frames[i, 0]), *ccc[i].tolist(), *bias[i].tolist()) for i, r in enumerate(found.recordings)
     ]

@@ -1,22 +1,19 @@
 """One run's predictions beside the annotations, through the one door to labels: opening test is counted."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cache.errors import CacheError, MissingData
-from cache.ids import folder_of
-from cache.recipe import build
 from cache.records import Labels
 from cache.store import FeatureCache
-from fuse.elsewhere import F64, read_file
 from fuse.feeding.folds import cut
 from fuse.feeding.locked import LOCKED, open_test_labels, tuning_labels
 from fuse.feeding.snapshot import Snapshot, take_snapshot
 from fuse.numbers.moments import Moments, moments, read_moments
-from fuse.recipe import TrainRecipe
+from fuse.prediction_files import F64, prediction_file, read_predictions
+from fuse.runs import recipe_of
 
 _ROUNDING = 1e-5  # predictions are kept with six digits
 
@@ -37,11 +34,11 @@ def look(folder: Path, partition: str) -> dict[str, Seen]:
     the run left no predictions.
     """
     scored = read_moments(folder / "statistics" / f"{partition}.csv", "raw")
-    files = {r: folder / "predictions" / partition / f"{folder_of(r)}.csv" for r in scored.recordings}
+    files = {r: prediction_file(folder / "predictions" / partition, r) for r in scored.recordings}
     lacking = [f for f in files.values() if not f.is_file()]
     if lacking:
         raise MissingData(f"there is no {lacking[0]}", hint="train the run again")
-    predictions = {r: read_file(f) for r, f in files.items()}
+    predictions = {r: read_predictions(f) for r, f in files.items()}
     snapshot = _snapshot(folder)
     if partition == LOCKED:
         labels = open_test_labels(snapshot, folder, "report")
@@ -52,7 +49,7 @@ def look(folder: Path, partition: str) -> dict[str, Seen]:
 
 
 def _snapshot(folder: Path) -> Snapshot:
-    recipe = build(TrainRecipe, json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
+    recipe = recipe_of(folder)
     snapshot = take_snapshot(FeatureCache(recipe.cache), (), recipe.labels)
     return cut(snapshot, recipe.folds, recipe.fold, recipe.fold_by)
 

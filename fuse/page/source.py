@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cache.errors import DataError, MissingData, UsageError
+from cache.errors import DataError, UsageError
 from cache.recipe import build
 from fuse.numbers.compare import PARTITIONS, seeds_of
-from fuse.runs import RunFolder
+from fuse.runs import metrics_of, recipe_of
 from fuse.tables.grid import Row
 from fuse.tables.ranked import Ablation, conclude
 from fuse.tables.summary import ranked, summarise
@@ -83,11 +83,8 @@ def _concluded(
 
 def read_result(folder: Path) -> RunResult:
     """What a finished run measured, with the folder it lies in now."""
-    metrics = RunFolder(folder).metrics() if folder.is_dir() else None
-    if metrics is None:
-        raise MissingData(f"no complete run at {folder}", hint="train it, or go on with it: train-fusion --resume")
-    return replace(build(RunResult, metrics, where=str(folder)), folder=str(folder))
+    return replace(build(RunResult, metrics_of(folder), where=str(folder)), folder=str(folder))
 
 
 def _permuted(run: RunResult) -> bool:
-    return bool(json.loads((Path(run.folder) / "recipe.json").read_text(encoding="utf-8")).get("permute_labels"))
+    return recipe_of(Path(run.folder)).permute_labels

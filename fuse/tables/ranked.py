@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cache.errors import UsageError
 from fuse.feeding.snapshot import Share
-from fuse.numbers.bootstrap import LEVEL, Difference
+from fuse.numbers.bootstrap import LEVEL, Difference, least_p
 from fuse.numbers.compare import Comparison, compare_folders
 from fuse.tables.grid import Published
 from fuse.tables.summary import RowResult, Summary
@@ -72,7 +72,7 @@ def _first_against_second(rows: list[RowResult], partition: str) -> tuple[Compar
 
 
 def _verdict(d: Difference, recordings: int) -> str:
-    if 2.0 ** (1 - recordings) > 1 - LEVEL:  # p cannot be below this
+    if least_p(recordings) > 1 - LEVEL:
         return "too few recordings to tell"
     sure = d.p < 1 - LEVEL and d.interval.low > 0  # where p and interval disagree, nothing is claimed
     return "beats it" if sure else "not told apart"

@@ -28,8 +28,7 @@ _LATEX = {c: f"\\{c}" for c in "{}$&#_%"} | {
 
 def tables_folder(cache: Path | str, recipe: Path | None) -> Path:
     """Where a table goes that is not told: by corpus and recipe; ``grid`` for one made of flags."""
-    corpus = FeatureCache(cache).dataset or Path(str(cache)).name
-    return Path("var/tables") / corpus / (recipe.stem if recipe else "grid")
+    return Path("var/tables") / FeatureCache(cache).corpus / (recipe.stem if recipe else "grid")
 
 
 def save_tables(folder: Path, table: Ablation) -> str:

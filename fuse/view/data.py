@@ -21,13 +21,13 @@ from cache.ids import as_text, folder_of, recording_of
 from cache.reader import open_array
 from cache.records import Labels, Partitions
 from cache.store import FeatureCache
-from fuse.elsewhere import members, read_file
+from fuse.elsewhere import members
 from fuse.feeding.locked import LOCKED, LOG, TUNING, open_test_labels, run_of, tuning_labels
 from fuse.feeding.snapshot import take_snapshot
 from fuse.numbers.metrics import ccc_va
+from fuse.prediction_files import F64, read_predictions
 from fuse.view.sources import Pair, Source, in_cache, why_not
 
-F64 = npt.NDArray[np.float64]
 Words = Callable[[str], Sequence[tuple[str, float, float]]]
 PROTOCOL = "va"
 
@@ -63,7 +63,7 @@ class Shelf:
             for name in self.names
         ]
         runs = [source.name for source in self.sources]
-        return {"dataset": as_text(self.cache.dataset or self.cache.root.name), "runs": runs, "recordings": rows}
+        return {"dataset": as_text(self.cache.corpus), "runs": runs, "recordings": rows}
 
     def recording(self, number: int) -> dict[str, Any]:
         """All of one recording, a value a frame. Raises IndexError for a number that the list does not have."""
@@ -91,7 +91,7 @@ class Shelf:
             timeline = self.cache.timelines.read(name)
             return timeline.pts, timeline.end
         source = next(s for s in self.sources if s.has(name))
-        pts, _ = read_file(source.files[folder_of(name)])
+        pts, _ = read_predictions(source.files[folder_of(name)])
         return pts, float(pts[-1] + (np.median(np.diff(pts)) if len(pts) > 1 else 0.04))
 
     def _seconds(self, name: str) -> float | None:

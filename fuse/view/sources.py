@@ -5,17 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from cache.errors import AffuseError, DataError, MissingData
 from cache.ids import as_text, folder_of
-from fuse.elsewhere import read_file
 from fuse.feeding.locked import LOG
 from fuse.numbers.compare import seeds_of
-from fuse.numbers.moments import Moments, ccc_of, read_moments
+from fuse.numbers.moments import read_moments
+from fuse.prediction_files import F64, read_predictions, strayed
 
-F64 = npt.NDArray[np.float64]
 Pair = tuple[float, float]
 
 
@@ -37,11 +33,10 @@ class Source:
 
         Raises DataError where the file is none of predictions, or its frames are others.
         """
-        times, va = read_file(self.files[folder_of(recording)])
+        times, va = read_predictions(self.files[folder_of(recording)])
         if len(times) != len(pts):
             raise DataError(f"it predicts {len(times)} frames, the recording has {len(pts)}")
-        half = np.median(np.diff(pts)) / 2 if len(pts) > 1 else 0.02
-        if (apart := float(np.abs(times - pts).max())) > half:
+        if apart := strayed(times, pts):
             raise DataError(f"its frames are up to {apart:.3f} s away from the recording's")
         return va
 
@@ -70,11 +65,9 @@ def _scored(folder: Path) -> dict[str, Pair]:
     """From what the run left when it was scored: no label is opened."""
     found = {}
     for path in sorted(folder.glob("statistics/*.csv")):
-        all_ = read_moments(path, "raw")
-        for recording, table in zip(all_.recordings, all_.table, strict=True):
-            one = Moments((recording,), table[None])
-            valence, arousal = ccc_of(one.sums().sum(0), one.offset())
-            found[recording] = (float(valence), float(arousal))
+        one = read_moments(path, "raw")
+        for recording, (valence, arousal) in zip(one.recordings, one.ccc().tolist(), strict=True):
+            found[recording] = (valence, arousal)
     return found
 
 

@@ -14,10 +14,11 @@ from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.store import FeatureCache
 from extract.recipe import extract_recipe
 from extract.truth import corpus_truth
-from fuse.elsewhere import cache_truth, count_corpus, evaluate_files, evaluate_run, read_file
+from fuse.elsewhere import cache_truth, count_corpus, evaluate_files, evaluate_run
 from fuse.feeding.folds import folded
 from fuse.feeding.locked import LOG
 from fuse.finished import load_run
+from fuse.prediction_files import read_predictions
 from fuse.recipe import TrainRecipe
 from fuse.tables.report import elsewhere_table
 from fuse.train import run_train
@@ -163,7 +164,7 @@ def test_a_missing_file_or_frame_is_an_error_not_a_smaller_partition(toy_cache, 
 def test_a_file_that_is_not_one_of_predictions_is_named(tmp_path, text, told):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(DataError, match=told):
-        read_file(tmp_path / "a.csv")
+        read_predictions(tmp_path / "a.csv")
 
 
 def test_files_are_scored_against_a_corpus_without_any_cache(tmp_path):

@@ -18,7 +18,7 @@ from fuse.feeding.folds import folded
 from fuse.feeding.locked import LOG
 from fuse.numbers.compare import compare_runs
 from fuse.numbers.metrics import ccc_va
-from fuse.plots import read_predictions
+from fuse.plots import predicted_by
 from fuse.recipe import TrainRecipe
 from fuse.train import run_train
 
@@ -58,12 +58,12 @@ def counted(run):
 def test_the_mean_of_seeds_is_the_mean_frame_by_frame(toy_cache, runs, partition):
     found = run_ensemble(runs[:3], partition=partition)
     names = toy_cache.labels.partitions("va").members(partition)
-    means = {r: np.mean([read_predictions(f, partition, r)[1] for f in runs[:3]], axis=0) for r in names}
+    means = {r: np.mean([predicted_by(f, partition, r)[1] for f in runs[:3]], axis=0) for r in names}
     want = pooled(toy_cache, means)
     assert found.evaluation.raw.mean == pytest.approx(want.mean, abs=1e-9)
     assert (found.evaluation.recordings, found.of, found.folds) == (2, 2, 0)
     for r in names:
-        np.testing.assert_allclose(read_predictions(Path(found.folder), partition, r)[1], means[r], atol=1e-6)
+        np.testing.assert_allclose(predicted_by(Path(found.folder), partition, r)[1], means[r], atol=1e-6)
     assert found.evaluation.raw_interval.mean.low < want.mean < found.evaluation.raw_interval.mean.high
 
 
@@ -104,7 +104,7 @@ def test_folds_are_put_together_each_recording_by_the_run_that_held_it_out(toy_c
     for fold, one in enumerate(found.runs):
         assert counted(Path(one.folder))[-1] == f"ensemble on toy, fold {fold} of 3"
         for r in folded(split, 3, fold, "recording").members("test"):
-            alone, kept = (read_predictions(Path(f), "test", r)[1] for f in (one.folder, whole.folder))
+            alone, kept = (predicted_by(Path(f), "test", r)[1] for f in (one.folder, whole.folder))
             np.testing.assert_allclose(alone, kept, atol=2e-6)
     assert not set(split.members("test")) & {p.stem for p in Path(whole.folder).rglob("predictions/test/*.csv")}
 
@@ -115,7 +115,7 @@ def test_seeds_of_folds_are_averaged_within_each_fold(toy_cache, tmp_path):
     means = {}
     for fold in range(3):
         for r in folded(toy_cache.labels.partitions("va"), 3, fold, "recording").members("test"):
-            means[r] = np.mean([read_predictions(Path(c.runs[fold].folder), "test", r)[1] for c in each], axis=0)
+            means[r] = np.mean([predicted_by(Path(c.runs[fold].folder), "test", r)[1] for c in each], axis=0)
     assert whole.evaluation.raw.mean == pytest.approx(pooled(toy_cache, means).mean, abs=1e-6)
     base = Path(each[0].folder.removesuffix("-seed0"))
     assert run_ensemble([base], partition="test") == whole
@@ -216,9 +216,9 @@ def test_on_another_corpus_all_folds_are_one_mean(toy_cache, tmp_path):
     for one in found.runs:
         evaluate_run(Path(one.folder), other, "validation", "cpu")
     whole = run_ensemble([Path(found.folder)], other, centre=True)
-    tables = [read_predictions(Path(r.folder) / "evaluated" / "other", "validation", "o0")[1] for r in found.runs]
+    tables = [predicted_by(Path(r.folder) / "evaluated" / "other", "validation", "o0")[1] for r in found.runs]
     want = np.clip(np.mean([t + s for t, s in zip(tables, whole.shifts, strict=True)], axis=0), -1, 1)
-    np.testing.assert_allclose(read_predictions(Path(whole.folder), "validation", "o0")[1], want, atol=2e-6)
+    np.testing.assert_allclose(predicted_by(Path(whole.folder), "validation", "o0")[1], want, atol=2e-6)
     assert (whole.dataset, whole.folds, len(whole.alone)) == ("other", 0, 3)
 
 

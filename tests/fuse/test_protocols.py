@@ -24,7 +24,7 @@ from fuse.feeding.windows import make_windows
 from fuse.numbers.compare import compare_runs
 from fuse.numbers.metrics import ccc_va
 from fuse.numbers.postprocess import WIDTHS, bridge, choose_width, postprocess, smooth
-from fuse.plots import read_predictions
+from fuse.plots import predicted_by
 from fuse.recipe import TrainRecipe
 from fuse.train import run_train
 
@@ -88,7 +88,7 @@ def test_cross_validation_pools_frames_that_no_run_had_seen(toy_cache, tmp_path)
     for fold, run in enumerate(found.runs):
         for recording in folded(split, 3, fold, "subject").members("test"):
             label = toy_cache.labels.read("va", recording)
-            pred.append(read_predictions(Path(run.folder), "test", recording)[1])
+            pred.append(predicted_by(Path(run.folder), "test", recording)[1])
             va.append(label.va)
             seen.append(label.labelled)
     want = ccc_va(np.concatenate(pred), np.concatenate(va), np.concatenate(seen))

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from cache.errors import DataError, MissingData, UsageError
-from fuse.elsewhere import read_file
 from fuse.finished import load_run
 from fuse.numbers.postprocess import postprocess
+from fuse.prediction_files import read_predictions, save_predictions
 from fuse.recipe import TrainRecipe
-from fuse.runs import save_predictions
 from fuse.submission import HEADER, submission_lines, submit_one, submit_per_video
 from fuse.train import run_train
 
@@ -43,7 +42,7 @@ def test_every_row_of_the_template_in_its_order_and_no_other(predictions, tmp_pa
     lines = (tmp_path / "out" / "s.txt").read_text().splitlines()
     assert lines[0] == HEADER
     assert [line.split(",")[0] for line in lines[1:]] == wanted
-    left, plain = (read_file(predictions / f"{v}.csv")[1] for v in ("video10_1_left", "2-30-640x360"))
+    left, plain = (read_predictions(predictions / f"{v}.csv")[1] for v in ("video10_1_left", "2-30-640x360"))
     want = np.clip(np.stack([left[2], left[0], left[1], plain[11], plain[4]]), -1, 1)
     got = np.array([[float(c) for c in line.split(",")[1:]] for line in lines[1:]])
     np.testing.assert_allclose(got, want, atol=1e-6)
@@ -68,7 +67,7 @@ def test_a_few_rows_beyond_the_last_frame_hold_it_and_are_counted(predictions, t
 def test_values_beyond_the_range_are_clipped_and_counted(predictions, tmp_path):
     sample = template(tmp_path / "sample.txt", *rows_of("2-30-640x360", range(1, 13)))
     made = submit_one(predictions, sample, tmp_path / "s.txt")
-    values = read_file(predictions / "2-30-640x360.csv")[1]
+    values = read_predictions(predictions / "2-30-640x360.csv")[1]
     assert made.clipped == (np.abs(values) > 1).sum() > 0
 
 
@@ -131,7 +130,7 @@ def test_a_runs_own_predictions_are_smoothed_as_it_was_scored(toy_cache, tmp_pat
     submit_one(folder := files[0].parents[2], sample, tmp_path / "s.txt")
     lines = (tmp_path / "s.txt").read_text().splitlines()[1:]
     got = np.array([[float(c) for c in line.split(",")[1:]] for line in lines])
-    want = postprocess({f.stem: read_file(f)[1] for f in files}, 5)
+    want = postprocess({f.stem: read_predictions(f)[1] for f in files}, 5)
     np.testing.assert_allclose(got, np.concatenate([want[f.stem][:60] for f in files]), atol=2e-6)
     assert load_run(folder).width == run.evaluations["test"].smooth == 5
     saved = json.loads((folder / "recipe.json").read_text())

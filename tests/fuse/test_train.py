@@ -23,7 +23,7 @@ from fuse.feeding.streams import choose_streams, named_streams
 from fuse.feeding.windows import make_windows
 from fuse.heads import HEADS
 from fuse.numbers.metrics import ccc_va
-from fuse.plots import plot_ablation, plot_circumplex, plot_traces, read_predictions
+from fuse.plots import plot_ablation, plot_circumplex, plot_traces, predicted_by
 from fuse.predict import predict
 from fuse.recipe import TrainRecipe, protocol_of, train_recipe
 from fuse.tables.ablate import AblateRecipe, run_ablate
@@ -55,7 +55,7 @@ def test_the_saved_predictions_give_the_reported_number(trained, toy_cache):
     split = toy_cache.labels.partitions("va")
     pred, va, labelled = [], [], []
     for recording in split.members("test"):
-        times, values = read_predictions(Path(trained.folder), "test", recording)
+        times, values = predicted_by(Path(trained.folder), "test", recording)
         assert np.abs(times - toy_cache.timelines.read(recording).pts).max() < 1e-6
         label = toy_cache.labels.read("va", recording)
         pred.append(values)

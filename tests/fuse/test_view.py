@@ -13,15 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+import cli
 from cache.errors import CacheError, MissingData, UsageError
 from cache.ids import folder_of
 from cache.labels import LabelStore
 from cache.records import Labels, Partitions, Timeline
 from cache.store import FeatureCache
 from fuse.feeding.locked import LOG
+from fuse.prediction_files import save_predictions
 from fuse.recipe import TrainRecipe
-from fuse.runs import save_predictions
 from fuse.train import run_train
 from fuse.view.data import cache_of, open_shelf
 from fuse.view.server import HEADERS, listen, make_app, make_server
@@ -332,6 +334,11 @@ def test_the_page_is_shipped():
     there = {p.name for p in (TOP / "fuse" / "view" / "static").iterdir()}
     assert {p.name for pattern in shipped for p in (TOP / "fuse" / "view").glob(pattern)} == there
     assert {"index.html", "style.css", "main.js"} <= there
+
+
+def test_a_setting_that_view_does_not_have_is_an_error(run):
+    done = CliRunner().invoke(cli.app, ["view", str(run), "--no-browser", "--set", "datset_options.language=DE"])
+    assert done.exit_code == 2 and "datset_options" in done.output
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.store import FeatureCache
 from extract.media import VideoFile
-from fuse.runs import save_predictions
+from fuse.prediction_files import save_predictions
 from fuse.view.data import open_shelf
 from fuse.view.server import address, listen, make_app, make_server
 from fuse.view.sources import open_sources

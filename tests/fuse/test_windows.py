@@ -13,7 +13,7 @@ from fuse.feeding.feed import batches
 from fuse.feeding.windows import Stitcher, make_windows
 from fuse.fit import sampling
 from fuse.numbers.postprocess import smooth
-from fuse.plots import read_predictions
+from fuse.plots import predicted_by
 from fuse.recipe import TrainRecipe, protocol_of
 from fuse.train import run_train
 
@@ -73,7 +73,7 @@ def test_jca_trains_on_all_32_phases_and_predicts_each_frame_once(toy_cache, tmp
         assert all(len({int(f) % 32 for f in row}) == 1 for row in rows)
         assert sorted(np.concatenate(rows).tolist()) == list(range(len(toy_cache.timelines.read(name).pts)))
     for name in toy_cache.labels.partitions("va").members("test"):
-        times, pred = read_predictions(Path(result.folder), "test", name)
+        times, pred = predicted_by(Path(result.folder), "test", name)
         np.testing.assert_allclose(times, toy_cache.timelines.read(name).pts, atol=1e-6)
         assert np.isfinite(pred).all()
 

@@ -338,7 +338,8 @@ def test_the_page_is_shipped():
 
 def test_a_setting_that_view_does_not_have_is_an_error(run):
     done = CliRunner().invoke(cli.app, ["view", str(run), "--no-browser", "--set", "datset_options.language=DE"])
-    assert done.exit_code == 2 and "datset_options" in done.output
+    assert done.exit_code == 2
+    assert "datset_options" in done.output
 
 
 @pytest.mark.slow

@@ -32,6 +32,10 @@ Set = Annotated[
     Names, typer.Option("--set", metavar="KEY=VALUE", help="An encoder's option, e.g. swin.precision=bf16.")
 ]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. Default: auto.", metavar="NAME")]
+Scheduler = Annotated[
+    str | None, typer.Option(help="A Dask cluster that does the work: tcp://HOST:8786.", metavar="URL")
+]
+Cluster = Annotated[str | None, typer.Option(help="Start --workers N of one: slurm:FILE.toml.", metavar="KIND:FILE")]
 Plugin = Annotated[
     list[Path] | None, typer.Option(metavar="FILE", help="Python file that registers something of your own (it runs).")
 ]

@@ -5,19 +5,18 @@ paths. Rows never travel: whoever makes them commits them, and sends a receipt.
 """
 
 import functools
-import logging
 import os
 import pickle
-import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cache.commit import claim
-from cache.errors import DataError, MissingData
+from cache.errors import DataError
 from cache.ids import folder_of
 from cache.records import MODALITIES
 from cache.registry import load_plugin
 from cache.store import FeatureCache
+from cache.worker import Receipt, at_work_in
 from extract.asr import Recogniser
 from extract.faces import FaceCrops, face_crops
 from extract.job import extract_recording
@@ -25,9 +24,6 @@ from extract.outcome import Outcome
 from extract.plan import Job
 from extract.recipe import ExtractRecipe, options_of
 from extract.streams import Stream, Wanted, declare, want, want_boxes
-
-log = logging.getLogger("affuse")
-_one_at_a_time = threading.Lock()  # encoders hold rows back, and torch's precision is the process's
 
 
 @dataclass(frozen=True)
@@ -65,37 +61,20 @@ class Order:
         return cls(pickle.dumps(recipe), tuple(sorted(keys)), os.getcwd())
 
 
-@dataclass(frozen=True)
-class Receipt:
-    """What a worker sends back: the outcome, as ``Bench.make`` gives it, and what it had to log: (level, text)."""
-
-    outcome: Outcome | None
-    logged: list[tuple[int, str]] = field(default_factory=list)
-
-    def unpacked(self) -> Outcome | None:
-        """The outcome; what the worker had to log is logged here."""
-        for level, text in self.logged:
-            log.log(level, "%s", text)
-        return self.outcome
-
-
-def work(order: Order, device: str, job: Job) -> Receipt:
-    """``Bench.make`` in a worker. Raises what setting up raises, and CacheError where the cache cannot be written."""
-    with _one_at_a_time, _Kept() as kept:
-        return Receipt(_bench(order, device).make(job), kept.logged)
+def work(order: Order, device: str, job: Job) -> Receipt[Outcome | None]:
+    """``Bench.make`` in a worker. Raises MissingData where the folder of the order is not to be seen here, what setting
+    up raises, and CacheError where the cache cannot be written.
+    """
+    with at_work_in(order.folder) as logged:
+        return Receipt(_bench(order, device).make(job), logged)
 
 
 @functools.lru_cache(maxsize=1)
 def _bench(order: Order, device: str) -> Bench:
     """Built once a process; encoders are loaded when a recording first needs them, and stay until another run's come.
 
-    Raises MissingData where the folder of the order is not to be seen here, DataError where other streams come out.
+    Raises DataError where other streams come out.
     """
-    try:
-        os.chdir(order.folder)
-    except OSError as error:
-        told = f"a worker on {os.uname().nodename} does not see the folder {order.folder}: {error.strerror}"
-        raise MissingData(told, hint="workers need the same paths: run on storage that all of them share") from error
     recipe: ExtractRecipe = pickle.loads(order.recipe)
     for plugin in recipe.plugins:
         load_plugin(plugin)
@@ -119,22 +98,3 @@ def wanted_of(recipe: ExtractRecipe, faces: FaceCrops | None) -> list[Wanted]:
         for text in getattr(recipe, modality)
     ]
     return [*asked, want_boxes(faces, recipe.decode)] if faces else asked
-
-
-class _Kept(logging.Handler):
-    """Keeps what is logged in its block, for whoever gave the order."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.logged: list[tuple[int, str]] = []
-
-    def __enter__(self) -> "_Kept":
-        log.setLevel(logging.INFO)
-        log.addHandler(self)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        log.removeHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.logged.append((record.levelno, record.getMessage()))

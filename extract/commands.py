@@ -6,7 +6,22 @@ from typing import Annotated
 import typer
 
 from cache.commands import cache_app
-from cache.options import Audio, CacheDir, Dataset, Device, Fps, Plugin, Recipe, Root, Set, Text, Visual, split
+from cache.options import (
+    Audio,
+    CacheDir,
+    Cluster,
+    Dataset,
+    Device,
+    Fps,
+    Plugin,
+    Recipe,
+    Root,
+    Scheduler,
+    Set,
+    Text,
+    Visual,
+    split,
+)
 from cache.terminal import SOME_FAILED, Json, Quiet, command, show
 
 extract_app = typer.Typer()
@@ -28,12 +43,8 @@ def extract(
     language: Annotated[str | None, typer.Option(help="What it hears, e.g. en. Default: detected.")] = None,
     device: Device = None,
     workers: Annotated[int | None, typer.Option(help="Processes that share the work. Default: 0, this one.")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="A Dask cluster that does the work: tcp://HOST:8786.", metavar="URL")
-    ] = None,
-    cluster: Annotated[
-        str | None, typer.Option(help="Start --workers N of one: slurm:FILE.toml.", metavar="KIND:FILE")
-    ] = None,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
     recipe: Recipe = None,
     plugin: Plugin = None,
     set_: Set = None,

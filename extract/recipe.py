@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from cache.cluster import check_workers
 from cache.errors import ConfigError, UsageError
 from cache.find import CACHES
 from cache.recipe import build, find_recipe, merge
@@ -74,9 +75,7 @@ class ExtractRecipe:
             raise ConfigError(
                 f"{self.workers} workers are asked for", hint="give 0, which is this process alone, or more"
             )
-        if self.scheduler and (self.workers or self.cluster):
-            others = "a cluster" if self.cluster else f"{self.workers} workers"
-            raise ConfigError(f"a scheduler, whose workers are there, and {others} to start are given", hint="give one")
+        check_workers(self.workers, self.scheduler, self.cluster)
 
 
 def extract_recipe(given: dict[str, Any], recipe: Path | None = None) -> ExtractRecipe:

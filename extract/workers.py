@@ -20,7 +20,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from cache.errors import AffuseError
-from extract.bench import Order, Receipt, work
+from cache.worker import Receipt
+from extract.bench import Order, work
 from extract.outcome import Outcome, died
 from extract.plan import Job
 
@@ -139,7 +140,7 @@ def _serve(pipe: Connection, order: Order, device: str, threads: int) -> None:
         while True:
             job = pipe.recv()
             try:
-                answer: Receipt | Exception = work(order, device, job)
+                answer: Receipt[Outcome | None] | Exception = work(order, device, job)
             except Exception as error:
                 if not isinstance(error, AffuseError):
                     error.add_note(f"in a worker, at {job.recording.id}:\n{traceback.format_exc()}")

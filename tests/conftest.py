@@ -1,5 +1,12 @@
-"""What tests share: media, a tiny cache, the command line; ``--plugin`` for a user's own head, ``--kills``."""
+"""What tests share: media, a tiny cache, the command line, a cluster; ``--plugin`` for one's own head, ``--kills``."""
 
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -128,3 +135,56 @@ def run(monkeypatch, tmp_path):
         return result.exit_code, result.stdout, result.stderr
 
     return call
+
+
+class Cluster:
+    """A scheduler and workers, each a process that can be killed."""
+
+    def __init__(self, folder, **settings):
+        self.folder, self.settings, self.workers = folder, settings, []
+        self.address = self.scheduler = None
+
+    def start(self, module, *flags):
+        told = {f"DASK_{name}": value for name, value in self.settings.items()}
+        command = [sys.executable, "-m", f"distributed.cli.{module}", "--no-dashboard", *flags]
+        with open(self.folder / f"{module}.log", "ab") as log:
+            env = {**os.environ, **told}
+            return subprocess.Popen(command, cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True)
+
+    def open(self, workers):
+        about = self.folder / f"{uuid.uuid4().hex}.json"
+        self.scheduler = self.start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", about)
+        while self.address is None:
+            self.address = _address(about)
+        return self.add(workers)
+
+    def add(self, count, nanny="--no-nanny"):
+        flags = ["--nthreads", "1", nanny, "--local-directory", self.folder / "scratch"]
+        self.workers += [self.start("dask_worker", self.address, *flags) for _ in range(count)]
+        return self
+
+    def close(self):
+        for process in [self.scheduler, *self.workers]:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # a nanny and its worker
+            process.wait()
+
+
+def _address(about):
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return json.loads(about.read_text())["address"]
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Starts a cluster; all of it is gone at the end."""
+    started = []
+
+    def start(workers=3, nanny="--no-nanny", **settings):
+        made = Cluster(tmp_path, **settings)
+        started.append(made)
+        return made.open(0).add(workers, nanny)
+
+    yield start
+    for one in started:
+        one.close()

@@ -1,74 +1,18 @@
 """A Dask cluster of real processes on loopback: whatever of it dies, the cache is that of one process."""
 
-import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
-import uuid
 
 import pytest
 
+from cache.cluster import slurm
 from cache.errors import ConfigError, UsageError
-from extract.cluster import slurm
 
 pytest.importorskip("distributed")
 pytestmark = pytest.mark.slow
 ONCE = {f"clip{i}": 1 for i in range(6)}
-
-
-class Cluster:
-    """A scheduler and workers, each a process that can be killed."""
-
-    def __init__(self, folder, **settings):
-        self.folder, self.settings, self.workers = folder, settings, []
-        self.address = self.scheduler = None
-
-    def start(self, module, *flags):
-        told = {f"DASK_{name}": value for name, value in self.settings.items()}
-        command = [sys.executable, "-m", f"distributed.cli.{module}", "--no-dashboard", *flags]
-        with open(self.folder / f"{module}.log", "ab") as log:
-            env = {**os.environ, **told}
-            return subprocess.Popen(command, cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True)
-
-    def open(self, workers):
-        about = self.folder / f"{uuid.uuid4().hex}.json"
-        self.scheduler = self.start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", about)
-        while self.address is None:
-            self.address = _address(about)
-        return self.add(workers)
-
-    def add(self, count, nanny="--no-nanny"):
-        flags = ["--nthreads", "1", nanny, "--local-directory", self.folder / "scratch"]
-        self.workers += [self.start("dask_worker", self.address, *flags) for _ in range(count)]
-        return self
-
-    def close(self):
-        for process in [self.scheduler, *self.workers]:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # a nanny and its worker
-            process.wait()
-
-
-def _address(about):
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        return json.loads(about.read_text())["address"]
-
-
-@pytest.fixture
-def cluster(tmp_path):
-    """Starts a cluster; all of it is gone at the end."""
-    started = []
-
-    def start(workers=3, nanny="--no-nanny", **settings):
-        made = Cluster(tmp_path, **settings)
-        started.append(made)
-        return made.open(0).add(workers, nanny)
-
-    yield start
-    for one in started:
-        one.close()
 
 
 def test_a_cluster_leaves_the_cache_of_one_process(gated, cluster):
@@ -163,7 +107,7 @@ def test_a_recording_that_kills_its_workers_is_given_up_with_its_cause_and_the_r
 
 def test_what_is_not_there_is_said_in_a_line(clips, monkeypatch):
     watched = clips()
-    monkeypatch.setattr("extract.cluster._ANSWER_S", 0.5)
+    monkeypatch.setattr("cache.cluster._ANSWER_S", 0.5)
     with pytest.raises(UsageError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1: .*; start one: dask sch"):
         watched.run(scheduler="tcp://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "distributed", None)
@@ -243,8 +187,8 @@ def test_slurm_jobs_are_started_for_the_run_and_gone_after_it(gated, queue):
 ASKED = ["#SBATCH -p gpu", "#SBATCH -t 08:00:00", "#SBATCH --gres=gpu:1", "/opt/python -m distributed.cli.dask_worker"]
 SCRIPT = """
 import sys
+from cache.cluster import slurm
 from cache.errors import ConfigError
-from extract.cluster import slurm
 try:
     with slurm(f"slurm:{sys.argv[1]}", 1) as made:
         print(made.job_script())

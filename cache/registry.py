@@ -11,11 +11,13 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cache.errors import AffuseError, DataError, MissingData, UnknownName
 
 T = TypeVar("T")
+_PLUGIN = "affuse_plugin_"  # and the file's name: the module that it becomes
+_registries: list["Registry[Any]"] = []
 
 
 def suggest(name: str, known: list[str]) -> str:
@@ -39,6 +41,7 @@ class Registry(Generic[T]):
         self.package = package
         self.aliases = aliases or {}
         self._classes: dict[str, type[T]] = {}
+        _registries.append(self)
 
     def names(self) -> list[str]:
         """All names, sorted, without importing any of them."""
@@ -78,7 +81,7 @@ def load_plugin(path: Path) -> None:
     path = Path(path).expanduser()
     if not path.is_file():
         raise MissingData(f"plugin {path} is not a file", hint="give --plugin the path of a .py file")
-    module_name = f"affuse_plugin_{path.stem}"
+    module_name = f"{_PLUGIN}{path.stem}"
     if module_name in sys.modules and getattr(sys.modules[module_name], "__file__", None) == str(path):
         return
     spec = importlib.util.spec_from_file_location(module_name, path)
@@ -93,3 +96,11 @@ def load_plugin(path: Path) -> None:
         if isinstance(error, AffuseError):
             raise
         raise DataError(f"plugin {path} failed: {type(error).__name__}: {error}") from error
+
+
+def forget_plugins() -> None:
+    """Each is run anew when it is next asked for: where a process works for several commands, it may have changed."""
+    for registry in _registries:
+        registry._classes = {n: c for n, c in registry._classes.items() if not c.__module__.startswith(_PLUGIN)}
+    for name in [n for n in sys.modules if n.startswith(_PLUGIN)]:
+        del sys.modules[name]

@@ -6,10 +6,26 @@ from typing import Annotated, Any
 import typer
 
 from cache.errors import UsageError
-from cache.options import Audio, CacheDir, Dataset, Device, Names, Plugin, Recipe, Resume, SetTrain, Text, Visual, split
+from cache.options import (
+    Audio,
+    CacheDir,
+    Cluster,
+    Dataset,
+    Device,
+    Names,
+    Plugin,
+    Recipe,
+    Resume,
+    Scheduler,
+    SetTrain,
+    Text,
+    Visual,
+    split,
+)
 from cache.terminal import Json, Quiet, command, show
 
 Run = Annotated[Path, typer.Argument(help="A run's folder; without -seedN: all its seeds.", metavar="RUN")]
+Workers = Annotated[int | None, typer.Option(help="Processes that share the runs, one thread each. Default: 1.")]
 
 fuse_app = typer.Typer()
 
@@ -35,6 +51,9 @@ def train_fusion(
     tracker: Annotated[
         str | None, typer.Option(help="tensorboard, mlflow or wandb, offline; log.jsonl is always there.")
     ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
     resume: Resume = False,
     plugin: Plugin = None,
     device: Device = None,
@@ -55,6 +74,7 @@ def train_fusion(
     from cache.store import FeatureCache
     from fuse.crossval import fold_lines, run_folds
     from fuse.feeding.streams import named_streams
+    from fuse.many import run_many
     from fuse.recipe import train_recipe
     from fuse.tables.report import run_table
     from fuse.train import run_train
@@ -72,11 +92,19 @@ def train_fusion(
     given |= {"temporal": parse_sets(temporal or [], "--temporal") or None}
     given |= named_streams(FeatureCache(root), {"visual": split(visual), "audio": split(audio), "text": split(text)})
     resolved = train_recipe(root, recipe, merge(given, parse_sets(set_ or [])))
+    scheduler, cluster = scheduler or "", cluster or ""
     if resolved.folds and resolved.fold is None:
-        crossed = run_folds(resolved, resume=resume, quiet=quiet)
+        crossed = run_folds(resolved, workers or 1, scheduler=scheduler, cluster=cluster, resume=resume, quiet=quiet)
         show(crossed, json_, *fold_lines(crossed))
         return
-    result = run_train(resolved, resume=resume, quiet=quiet)
+    if workers and workers > 1:
+        raise UsageError(
+            f"one run is not shared by {workers} workers", hint="give --folds N, or see: cli.py ablate --help"
+        )
+    if scheduler or cluster:
+        result = run_many([resolved], scheduler=scheduler, cluster=cluster, resume=resume)[0]
+    else:
+        result = run_train(resolved, resume=resume, quiet=quiet)
     show(result, json_, run_table(result), f"saved in {result.folder}")
 
 
@@ -138,7 +166,9 @@ def ablate(
     text: Text = None,
     subsets: Annotated[bool, typer.Option("--subsets", help="Each head on every choice of the streams.")] = False,
     seeds: Annotated[int | None, typer.Option(help="Seeds 0..N-1 of every row. Default: 3.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes, one thread each.")] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out rows whose streams are not there.")
     ] = False,
@@ -165,8 +195,8 @@ def ablate(
     from fuse.tables.report import ablation_table
     from fuse.tables.table_files import save_tables, tables_folder
 
-    given = {"cache": find_cache(cache, dataset) if cache or dataset else None, "seeds": seeds, "workers": workers}
-    given |= {"skip_missing": skip_missing or None}
+    given = {"cache": find_cache(cache, dataset) if cache or dataset else None, "seeds": seeds}
+    given |= {"workers": workers, "scheduler": scheduler, "cluster": cluster, "skip_missing": skip_missing or None}
     grid = make_grid(split(heads), {"visual": split(visual), "audio": split(audio), "text": split(text)}, subsets)
     table = ablate_recipe(recipe, merge(given, parse_sets(set_ or [])), grid)
     rows = run_ablate(table, resume=resume, quiet=quiet)

@@ -8,12 +8,13 @@ from cache.errors import UsageError
 from cache.fingerprint import fingerprint
 from cache.progress import progress
 from cache.recipe import to_json
+from fuse.many import run_many
 from fuse.numbers.bootstrap import Intervals, intervals, point
 from fuse.numbers.evaluate import score_line
 from fuse.numbers.metrics import Scores
 from fuse.numbers.moments import Moments, pooled, read_moments, save_moments
 from fuse.recipe import TrainRecipe
-from fuse.train import RunResult, run_train
+from fuse.train import RunResult
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,25 @@ class CrossValidation:
     folder: str
 
 
-def run_folds(recipe: TrainRecipe, *, resume: bool = False, quiet: bool = False) -> CrossValidation:
-    """Train all folds of a recipe. The official test partition is in none of them, and stays locked.
+def run_folds(
+    recipe: TrainRecipe,
+    workers: int = 1,
+    *,
+    scheduler: str = "",
+    cluster: str = "",
+    resume: bool = False,
+    quiet: bool = False,
+) -> CrossValidation:
+    """Train all folds of a recipe, where ``run_many`` is told. The official test partition is in none of them, and
+    stays locked.
 
     What it measured goes to a folder beside the folds' own, which ``compare`` takes as it takes a run's.
     """
     if recipe.fold is not None:
         raise UsageError(f"fold {recipe.fold} alone is no cross-validation", hint="leave fold out")
-    runs = []
+    recipes = [dataclasses.replace(recipe, fold=fold) for fold in range(recipe.folds)]
     with progress("folds", recipe.folds, quiet=quiet) as step:
-        for fold in range(recipe.folds):
-            runs.append(run_train(dataclasses.replace(recipe, fold=fold), resume=resume, quiet=True))
-            step()
+        runs = run_many(recipes, workers, scheduler=scheduler, cluster=cluster, resume=resume, told=step)
     folders = [Path(r.folder) for r in runs]
     kinds = {k: pooled([read_moments(f / "statistics" / "test.csv", k) for f in folders]) for k in ("raw", "smoothed")}
     digest = fingerprint([f.name.removesuffix(f"-seed{recipe.seed}") for f in folders])[:6]  # one of all seeds

@@ -5,15 +5,18 @@
 ``statistics/<partition>.csv`` and ``test_evaluations.csv``, in which a repeated run goes on counting.
 """
 
+import contextlib
 import csv
 import hashlib
 import importlib.metadata
 import json
+import logging
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +25,7 @@ from safetensors.torch import save_file as save_tensors
 from torch import Tensor
 
 from cache.errors import CacheError, MissingData
+from cache.lease import lease, release
 from cache.recipe import build, to_json, to_plain
 from cache.records import StreamSpec
 from cache.stats import Stats
@@ -31,6 +35,7 @@ from fuse.numbers.moments import save_moments
 from fuse.prediction_files import save_predictions
 from fuse.recipe import TrainRecipe
 
+log = logging.getLogger("affuse")
 _PACKAGES = ("affuse", "torch", "numpy", "zarr", "scikit-learn")
 
 
@@ -74,7 +79,7 @@ class RunFolder:
         environment = {
             "python": platform.python_version(),
             "machine": platform.platform(),
-            "packages": {p: importlib.metadata.version(p) for p in _PACKAGES},
+            "packages": packages(),
             "streams": [to_plain(s) for s in streams],
             "declared": declared,
             "trained_on": to_plain(trained_on),
@@ -137,6 +142,28 @@ def metrics_of(folder: Path) -> dict[str, Any]:
         hint = "give a run's folder, as train-fusion says; one that was interrupted goes on with --resume"
         raise MissingData(f"no complete run at {folder}", hint=hint)
     return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def packages() -> dict[str, str]:
+    """Versions here of what makes a run's numbers."""
+    return {p: importlib.metadata.version(p) for p in _PACKAGES}
+
+
+@contextlib.contextmanager
+def held(folders: Iterable[RunFolder]) -> Iterator[None]:
+    """For the block nobody else is at work on these runs. Whoever is, such as a worker cut off, is waited for."""
+    with contextlib.ExitStack() as locks:
+        for path in sorted({folder.path / ".lock" for folder in folders}):
+            locks.callback(release, path, _lock(path))
+        yield
+
+
+def _lock(path: Path) -> IO[str]:
+    file = lease(path, wait=False)
+    while file is None:
+        log.info("another process is at work on %s: waiting until it is not", path.parent)
+        file = lease(path, wait=True)
+    return file
 
 
 def _git_commit() -> str:

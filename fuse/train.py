@@ -30,7 +30,7 @@ from fuse.heads._base import Protocol
 from fuse.numbers.evaluate import Evaluation, Scored, evaluate
 from fuse.numbers.postprocess import choose_width, postprocess
 from fuse.recipe import TrainRecipe, check, make_head, protocol_of, run_name
-from fuse.runs import RunFolder, metrics_of
+from fuse.runs import RunFolder, held, metrics_of
 from fuse.trackers import Log, logged, need
 
 log = logging.getLogger("affuse")
@@ -98,10 +98,11 @@ def run_together(recipes: list[TrainRecipe], *, resume: bool = False, quiet: boo
     prepared = [prepare(r) for r in recipes]
     whole = _snapshot(prepared)
     runs = [_Run(p, _of_run(whole, p)) for p in prepared]
-    done = {i: found for i, run in enumerate(runs) if resume and (found := run.complete())}
-    going = [run for i, run in enumerate(runs) if i not in done]
-    results = iter(_trained(going, whole, start, resume, quiet) if going else ())
-    return [done[i] if i in done else next(results) for i in range(len(runs))]
+    with held(run.folder for run in runs if not (resume and run.folder.complete)):
+        done = {i: found for i, run in enumerate(runs) if resume and (found := run.complete())}
+        going = [run for i, run in enumerate(runs) if i not in done]
+        results = iter(_trained(going, whole, start, resume, quiet) if going else ())
+        return [done[i] if i in done else next(results) for i in range(len(runs))]
 
 
 class _Run:

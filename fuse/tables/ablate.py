@@ -1,5 +1,6 @@
 """Tables: every row of a grid trained over several seeds from the same cache, and summarised."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from fuse.tables.roles import cast
 from fuse.tables.summary import RowResult, ranked, summarise
 from fuse.train import prepare
 
+_SETTINGS = ("runs", "train", "heads", "seeds", "workers", "scheduler", "cluster", "partition")
+
 
 def ablate_recipe(recipe: Path | None, given: dict[str, Any], grid: Grid | None = None) -> AblateRecipe:
     """A table's recipe file (or shipped name) with what was given over it, its roles played by streams of the cache.
@@ -29,15 +32,21 @@ def ablate_recipe(recipe: Path | None, given: dict[str, Any], grid: Grid | None 
             raise UsageError(
                 "neither a recipe nor heads are named", hint="give --recipe jca-table, or --heads concat,jca"
             )
-        data = merge(read_table(recipe), given)
+        data = _over(read_table(recipe), given)
         return cast(build(AblateRecipe, {**data, "cache": data.get("cache") or find_cache(None, None)}))
     root = given.get("cache") or find_cache(None, None)
     table = read_table(chosen_recipe(root, recipe))
-    settings = {k: v for k, v in table.items() if k in ("runs", "train", "heads", "seeds", "workers", "partition")}
+    settings = {k: v for k, v in table.items() if k in _SETTINGS}
     for plugin in given.get("train", {}).get("plugins", []):
         load_plugin(Path(plugin))
     own = {"cache": root, "rows": grid_rows(grid, FeatureCache(root))}
-    return cast(build(AblateRecipe, merge(settings, given, own)))
+    return cast(build(AblateRecipe, merge(_over(settings, given), own)))
+
+
+def _over(data: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's data with what was given over it. Of its places to train at, one that is given takes the place."""
+    place = ("workers", "cluster") if given.get("scheduler") else ("scheduler",) if given.get("cluster") else ()
+    return merge({k: v for k, v in data.items() if k not in place}, given)
 
 
 def run_ablate(recipe: AblateRecipe, *, resume: bool = False, quiet: bool = False) -> list[RowResult]:
@@ -51,9 +60,10 @@ def run_ablate(recipe: AblateRecipe, *, resume: bool = False, quiet: bool = Fals
         )
     seeds = [row.seeds or recipe.seeds for row in recipe.rows]
     recipes = [_train_recipe(recipe, r, s) for r, n in zip(recipe.rows, seeds, strict=True) for s in range(n)]
-    _check_all(recipes, recipe.partition)
+    scheduler, cluster = recipe.scheduler, recipe.cluster
+    _check_all(recipes, recipe.partition, elsewhere=bool(scheduler or cluster))
     with progress("train", len(recipes), quiet=quiet) as step:
-        results = run_many(recipes, recipe.workers, resume=resume, told=step)
+        results = run_many(recipes, recipe.workers, scheduler=scheduler, cluster=cluster, resume=resume, told=step)
     ends = itertools.accumulate(seeds)
     groups = [results[end - n : end] for n, end in zip(seeds, ends, strict=True)]
     return ranked([summarise(row, group, recipe.partition) for row, group in zip(recipe.rows, groups, strict=True)])
@@ -71,9 +81,12 @@ def _train_recipe(recipe: AblateRecipe, row: Row, seed: int) -> TrainRecipe:
     )
 
 
-def _check_all(recipes: list[TrainRecipe], partition: str) -> None:
-    """Raises what any of the runs would raise for its recipe, before the first one trains."""
+def _check_all(recipes: list[TrainRecipe], partition: str, *, elsewhere: bool) -> None:
+    """Raises what any of the runs would raise for its recipe, before the first one trains.
+
+    elsewhere: that is where the device is, which then need not be here.
+    """
     if partition not in ("validation", "test"):
         raise UsageError(f"an ablation is scored on validation or test, not on {partition!r}")
     for recipe in (r for r in recipes if r.seed == 0):
-        prepare(recipe)
+        prepare(dataclasses.replace(recipe, device="cpu") if elsewhere else recipe)

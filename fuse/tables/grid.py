@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class AblateRecipe:
-    """Rows x seeds 0..seeds-1; workers are processes with one thread each.
+    """Rows x seeds 0..seeds-1; workers, scheduler and cluster: as ``fuse.many.run_many`` takes them.
 
     train: settings shared by all rows; heads: settings by head over them; a row's own ``set`` over both.
     streams: the stream that plays each role, where rows name roles; skip_missing: leave out rows whose streams the
@@ -56,6 +56,8 @@ class AblateRecipe:
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
     seeds: int = 3
     workers: int = 1
+    scheduler: str = ""
+    cluster: str = ""
     partition: str = "test"
     title: str = ""
     paper: str = ""

@@ -138,30 +138,35 @@ def run(monkeypatch, tmp_path):
 
 
 class Cluster:
-    """A scheduler and workers, each a process that can be killed."""
+    """A scheduler and workers, each a process that can be killed. host: where the scheduler listens."""
 
-    def __init__(self, folder, **settings):
-        self.folder, self.settings, self.workers = folder, settings, []
+    def __init__(self, folder, host="127.0.0.1", **settings):
+        self.folder, self.host, self.settings, self.workers = folder, host, settings, []
         self.address = self.scheduler = None
 
-    def start(self, module, *flags):
+    def start(self, module, *flags, within=()):
         told = {f"DASK_{name}": value for name, value in self.settings.items()}
-        command = [sys.executable, "-m", f"distributed.cli.{module}", "--no-dashboard", *flags]
+        command = [*within, sys.executable, "-m", f"distributed.cli.{module}", "--no-dashboard", *flags]
         with open(self.folder / f"{module}.log", "ab") as log:
             env = {**os.environ, **told}
             return subprocess.Popen(command, cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True)
 
     def open(self, workers):
         about = self.folder / f"{uuid.uuid4().hex}.json"
-        self.scheduler = self.start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", about)
+        self.scheduler = self.start("dask_scheduler", "--host", self.host, "--port", "0", "--scheduler-file", about)
         while self.address is None:
             self.address = _address(about)
         return self.add(workers)
 
-    def add(self, count, nanny="--no-nanny"):
-        flags = ["--nthreads", "1", nanny, "--local-directory", self.folder / "scratch"]
-        self.workers += [self.start("dask_worker", self.address, *flags) for _ in range(count)]
+    def add(self, count, nanny="--no-nanny", *flags, within=()):
+        """So many workers more. flags: of each; within: a command that starts them."""
+        flags = ["--nthreads", "1", nanny, "--local-directory", self.folder / "scratch", *flags]
+        self.workers += [self.start("dask_worker", self.address, *flags, within=within) for _ in range(count)]
         return self
+
+    def said(self, module):
+        """All that the scheduler, or its workers, have logged so far."""
+        return (self.folder / f"{module}.log").read_text()
 
     def close(self):
         for process in [self.scheduler, *self.workers]:

@@ -89,11 +89,11 @@ def train(order: Order, group: Group) -> Receipt[list[dict[str, Any]]]:
 
 
 def _check(order: Order, group: Group) -> None:
-    here = f"a worker on {os.uname().nodename}"
-    if packages() != order.packages:
-        apart = [
-            f"{p} {v}, wanted {order.packages.get(p)}" for p, v in packages().items() if v != order.packages.get(p)
-        ]
+    here, wanted = f"a worker on {os.uname().nodename}", order.packages
+    apart = [
+        f"{p} {v}, wanted {wanted.get(p)}" for p, v in packages().items() if _release(v) != _release(wanted.get(p, ""))
+    ]
+    if apart:
         hint = "give every worker the same versions as the command"
         raise DataError(f"{here} has {'; '.join(apart)}", hint=hint)
     forget_plugins()
@@ -104,6 +104,11 @@ def _check(order: Order, group: Group) -> None:
                 load_plugin(plugin)
     except (CacheError, MissingData) as error:
         raise MissingData(f"{here}: {error.message}", hint=SHARED) from error
+
+
+def _release(version: str) -> str:
+    """Without what it was built for: a node that only starts commands may have no GPU."""
+    return version.partition("+")[0]
 
 
 @contextmanager

@@ -193,3 +193,44 @@ def cluster(tmp_path):
     yield start
     for one in started:
         one.close()
+
+
+SLURM = """
+cores = 1
+memory = "2GB"
+queue = "gpu"
+walltime = "08:00:00"
+job_extra_directives = ["--gres=gpu:1"]
+python = "{python}"
+local_directory = "{folder}/scratch"
+log_directory = "{folder}/logs"
+
+[scheduler_options]
+host = "127.0.0.1"
+dashboard_address = "127.0.0.1:0"
+"""
+SBATCH = """#!/bin/sh
+cp "$1" "$1.copy"
+setsid sh "$1.copy" > {folder}/job.log 2>&1 &
+echo $! > {folder}/jobs/$!
+echo "Submitted batch job $!"
+"""
+SCANCEL = """#!/bin/sh
+for job in "$@"; do kill -KILL -$job; rm {folder}/jobs/$job; done
+"""
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    """``sbatch`` and ``scancel`` that start and end jobs on this machine; the folder that has a file of each job."""
+    pytest.importorskip("dask_jobqueue")
+    (tmp_path / "jobs").mkdir()
+    for name, script in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(script.format(folder=tmp_path))
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    yield tmp_path / "jobs"
+    for job in (tmp_path / "jobs").iterdir():
+        os.killpg(int(job.name), signal.SIGKILL)

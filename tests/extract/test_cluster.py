@@ -9,6 +9,7 @@ import pytest
 
 from cache.cluster import slurm
 from cache.errors import ConfigError, UsageError
+from tests.conftest import SLURM
 
 pytest.importorskip("distributed")
 pytestmark = pytest.mark.slow
@@ -126,53 +127,10 @@ def test_slurm_without_its_library_or_settings_is_said_in_a_line(tmp_path, monke
             slurm(wrong, 2)
 
 
-SBATCH = """#!/bin/sh
-cp "$1" "$1.copy"
-setsid sh "$1.copy" > {folder}/job.log 2>&1 &
-echo $! > {folder}/jobs/$!
-echo "Submitted batch job $!"
-"""
-SCANCEL = """#!/bin/sh
-for job in "$@"; do kill -KILL -$job; rm {folder}/jobs/$job; done
-"""
-
-
-@pytest.fixture
-def queue(tmp_path, monkeypatch):
-    """``sbatch`` and ``scancel`` that start and end jobs on this machine; the folder that has a file of each job."""
-    pytest.importorskip("dask_jobqueue")
-    (tmp_path / "jobs").mkdir()
-    for name, script in (("sbatch", SBATCH), ("scancel", SCANCEL)):
-        path = tmp_path / "bin" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(script.format(folder=tmp_path))
-        path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    yield tmp_path / "jobs"
-    for job in (tmp_path / "jobs").iterdir():
-        os.killpg(int(job.name), signal.SIGKILL)
-
-
-SETTINGS = """
-cores = 1
-memory = "2GB"
-queue = "gpu"
-walltime = "08:00:00"
-job_extra_directives = ["--gres=gpu:1"]
-python = "{python}"
-local_directory = "{folder}/scratch"
-log_directory = "{folder}/logs"
-
-[scheduler_options]
-host = "127.0.0.1"
-dashboard_address = "127.0.0.1:0"
-"""
-
-
 def test_slurm_jobs_are_started_for_the_run_and_gone_after_it(gated, queue):
     watched, alone = gated
     path = watched.folder / "slurm.toml"
-    path.write_text(SETTINGS.format(python=sys.executable, folder=watched.folder))
+    path.write_text(SLURM.format(python=sys.executable, folder=watched.folder))
     with watched.start("--cluster", f"slurm:{path}", "--workers", "2") as process:
         watched.in_hand("clip1")
         jobs = len([*queue.iterdir()])
@@ -204,5 +162,5 @@ def test_slurm_is_asked_for_what_the_file_says(tmp_path, queue, monkeypatch):
         return subprocess.run([sys.executable, "-c", SCRIPT, path], capture_output=True, text=True, check=True).stdout
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*filter(None, sys.path)]))
-    assert set(ASKED) <= {line.partition(" tcp://")[0] for line in told(SETTINGS).splitlines()}
-    assert "wall_time" in told(SETTINGS.replace("walltime", "wall_time"))
+    assert set(ASKED) <= {line.partition(" tcp://")[0] for line in told(SLURM).splitlines()}
+    assert "wall_time" in told(SLURM.replace("walltime", "wall_time"))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SLURM
+
 pytest.importorskip("distributed")
 pytestmark = pytest.mark.slow
 PLUGIN = Path(__file__).with_name("fated_plugin.py")
@@ -92,12 +94,16 @@ class Table:
         lines = path.read_text().splitlines() if path.exists() else []
         return [int(pid) for pid, _, text in (line.partition(" ") for line in lines) if text == fate]
 
-    def in_hand(self, fate):
-        """The first process that began one, as soon as it has. The limit only ends a test that has failed."""
+    def until(self, find):
+        """Wait for it. The limit only ends a test that has failed."""
         end = time.monotonic() + 120
-        while not self.begun(fate):
+        while not find():
             assert time.monotonic() < end, "nothing came"
             time.sleep(0.005)
+
+    def in_hand(self, fate):
+        """The first process that began one, as soon as it has."""
+        self.until(lambda: self.begun(fate))
         return self.begun(fate)[0]
 
     def open_gate(self):
@@ -196,3 +202,29 @@ def test_a_run_that_kills_its_workers_is_given_up_with_its_cause_and_the_rest_is
     left = table.left("there")
     assert len(left) == 4
     assert left.items() <= alone[1].items()
+
+
+def test_a_worker_that_stands_still_until_it_is_given_up_and_goes_on_spoils_nothing(table, alone, cluster):
+    """Two at work on one run folder would spoil it."""
+    dask = cluster(2, DISTRIBUTED__SCHEDULER__WORKER_TTL="2s")
+    process = table.start(GATE, "there", "--scheduler", dask.address)
+    still = table.in_hand("gate")
+    os.kill(still, signal.SIGSTOP)
+    table.until(lambda: "failed to heartbeat" in dask.said("dask_scheduler"))
+    table.open_gate()
+    os.kill(still, signal.SIGCONT)
+    said, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert (rows_of(said), table.left("there")) == alone
+    assert len(table.begun("gate")) == 3, "two, and one of them once more"
+
+
+def test_slurm_jobs_are_started_for_the_table_and_gone_after_it(table, alone, queue):
+    table.open_gate()
+    path = table.folder / "slurm.toml"
+    path.write_text(SLURM.format(python=sys.executable, folder=table.folder))
+    process = table.start(GATE, "there", "--cluster", f"slurm:{path}", "--workers", 2)
+    said, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert (rows_of(said), table.left("there")) == alone
+    assert not [*queue.iterdir()]

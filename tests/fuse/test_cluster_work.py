@@ -76,6 +76,8 @@ def test_a_worker_without_the_paths_or_the_versions_says_so_in_a_line(toy_cache,
     other = {**packages(), "torch": "1.0"}
     with pytest.raises(DataError, match=r"a worker on .* has torch 2\S+, wanted 1\.0; give every worker the same vers"):
         train(dataclasses.replace(order, packages=other), group(asked(toy_cache, tmp_path)))
+    built = {p: f"{v.partition('+')[0]}+cu999" for p, v in packages().items()}
+    assert train(dataclasses.replace(order, packages=built), group(asked(toy_cache, tmp_path, epochs=1))).outcome
 
 
 def test_a_worker_loads_a_plugin_anew_where_it_has_changed(toy_cache, order, tmp_path):

@@ -80,9 +80,12 @@ def _engine(
 def _train_apart(
     recipes: list[TrainRecipe], workers: int, resume: bool, groups: list[list[int]]
 ) -> Iterator[tuple[list[int], list[RunResult]]]:
-    """In so many processes of this machine. Raises AffuseError where one of them dies."""
+    """In so many processes of this machine, no more than there are groups: each imports torch.
+
+    Raises AffuseError where one of them dies.
+    """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(min(workers, len(groups)), context, torch.set_num_threads, (1,)) as pool:
         try:
             run = functools.partial(run_together, resume=resume, quiet=True)
             futures = {pool.submit(run, [recipes[i] for i in group]): group for group in groups}

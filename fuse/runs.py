@@ -2,7 +2,8 @@
 
 ``recipe.json``, ``environment.json``, ``log.jsonl`` (a line an epoch, as it trains), ``history.csv``,
 ``best.safetensors``, ``normalisation.safetensors``, ``metrics.json``, ``predictions/<partition>/<recording>.csv``,
-``statistics/<partition>.csv`` and ``test_evaluations.csv``, in which a repeated run goes on counting.
+``statistics/<partition>.csv`` and ``test_evaluations.csv``, in which a repeated run goes on counting; ``.lock``
+while a process is at work on it.
 """
 
 import contextlib

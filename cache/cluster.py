@@ -7,12 +7,14 @@ hardly touches a job that only waits. Workers see the same paths; start them wit
 
 import functools
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cache.errors import AffuseError, ConfigError, UsageError
@@ -117,29 +119,40 @@ def _received(answer: A | Exception) -> A:
 
 def _answers(client: "Client", work: Work[J, A], jobs: list[J]) -> Iterator[tuple[J, A | Exception]]:
     """Answers to jobs, as they come; an exception is the worker's."""
-    left, going, told = deque(jobs), dict["Future", J](), False
+    left, going, ended = deque(jobs), dict["Future", J](), SimpleQueue["Future"]()
     submit = functools.partial(client.submit, work.do, pure=False, retries=work.retries)
+    workers, looked = 0, 0.0
     while left or going:
         with _while_there(client, work.kept):
-            workers = len(client.nthreads())
-            if not workers and not told:
-                log.warning("no worker is there; waiting for one: dask worker %s --nthreads 1", _at(client))
-            told = not workers
+            if not workers or time.monotonic() > looked + _LOOK_S:
+                before, workers, looked = workers, len(client.nthreads()), time.monotonic()
+                if not workers and (before or not going):
+                    log.warning("no worker is there; waiting for one: dask worker %s --nthreads 1", _at(client))
             while left and len(going) < max(1, workers):
-                job = left.popleft()
-                going[submit(job)] = job
-            ended = [(going.pop(f), f.exception() or f.result()) for f in _done([*going])]
-        yield from ended
+                future = submit(job := left.popleft())
+                going[future] = job
+                future.add_done_callback(ended.put)
+            some = _next(ended)
+            answered = zip(some, _fetched(client, some), strict=True)
+            made = [(going.pop(f), answer) for f, answer in answered]
+        yield from made
 
 
-def _done(going: list["Future"]) -> list["Future"]:
+def _next(ended: SimpleQueue["Future"]) -> list["Future"]:
     """Those that have ended, when one has; none where that takes long."""
-    from distributed import wait
+    some = []
+    with suppress(Empty):
+        some.append(ended.get(timeout=_LOOK_S))
+        while True:
+            some.append(ended.get_nowait())
+    return some
 
-    try:
-        return [*wait(going, timeout=_LOOK_S, return_when="FIRST_COMPLETED").done]
-    except TimeoutError:
-        return []
+
+def _fetched(client: "Client", some: list["Future"]) -> list[Any]:
+    """What they made, in one question to the scheduler; of those that failed, the exception."""
+    failed = {f: f.exception() for f in some if f.status != "finished"}
+    made = iter(client.gather([f for f in some if f not in failed]))
+    return [failed[f] if f in failed else next(made) for f in some]
 
 
 @contextmanager

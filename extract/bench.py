@@ -12,12 +12,11 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from cache.commit import claim
 from cache.errors import DataError, MissingData
-from cache.ids import folder_of
 from cache.records import MODALITIES
 from cache.registry import load_plugin
 from cache.store import FeatureCache
+from cache.turns import take_turn
 from extract.asr import Recogniser
 from extract.faces import FaceCrops, face_crops
 from extract.job import extract_recording
@@ -42,7 +41,7 @@ class Bench:
     def make(self, job: Job) -> Outcome | None:
         """Commit what the recording lacks by now; None where another process is at work on it."""
         recording, cache = job.recording, self.cache
-        with claim(cache.root, folder_of(recording.id), wait=False) as mine:
+        with take_turn(cache.root, recording.id, wait=False) as mine:
             if not mine:
                 return None
             left = [self.streams[k] for k in job.keys if not cache.has(k, recording.id)]

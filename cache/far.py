@@ -7,6 +7,8 @@ import contextlib
 import errno
 import functools
 import math
+import os
+import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from cache.mark import is_inside
 _AT_ONCE = 64  # files asked for together
 _HERE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # while fetching, of this disk
 _NO_FOLDERS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss", "memory"}
+_TAKEN = re.compile("PreconditionFailed|ConditionalRequestConflict")
 #: What tells one content of a file from another, by whoever is asked: the best first.
 _TELLING = (
     *("ETag", "etag", "md5Hash", "md5", "checksum", "content_hash", "blob_id", "sha"),
@@ -73,6 +76,32 @@ class Far:
             self._make_folders([name])
             fs.pipe_file(f"{base}/{name}", data)
 
+    def create(self, name: str, data: bytes) -> bytes:
+        """Send one small file where there is none; returns what is there then, nothing if it is gone again.
+
+        Of those who do so at the same time just one finds his own there, where the store can decide that.
+        """
+        fs, base = _file_system(self.url)
+        with self._reaching():
+            self._make_folders([name])
+            try:
+                fs.pipe_file(f"{base}/{name}", data, mode="create")
+            except Exception as error:  # a repeated request may find what it made itself
+                if getattr(error, "errno", 0) == errno.ENOSYS:  # a store that knows no conditions
+                    fs.pipe_file(f"{base}/{name}", data)
+                elif not isinstance(error, FileExistsError) and not _TAKEN.search(str(error.__cause__)):
+                    raise
+        return self.read(name)
+
+    def read(self, name: str) -> bytes:
+        """One small file; nothing where there is none."""
+        fs, base = _file_system(self.url)
+        with self._reaching():
+            try:
+                return bytes(fs.cat_file(f"{base}/{name}"))
+            except FileNotFoundError:
+                return b""
+
     def remove(self, names: Iterable[str]) -> None:
         """Remove files one after the other; what is gone already is as good."""
         fs, base = _file_system(self.url)
@@ -114,12 +143,27 @@ def _file_system(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
 
-        fs, base = url_to_fs(url)
+        fs, base = url_to_fs(url, **_patience(url))
     except ImportError as error:
         raise UsageError(f"{url} needs more than is installed: {error}", hint="pip install 'affuse[cloud]'") from error
     except ValueError as error:
         raise UsageError(f"{url}: {error}") from error
     return fs, base.rstrip("/")
+
+
+def _patience(url: str) -> dict[str, Any]:
+    """How often S3 is asked again, for as long as a busy or restarted server takes; the user's own settings win."""
+    if not url.startswith(("s3://", "s3a://")):
+        return {}
+    from botocore.session import Session
+    from fsspec.config import conf
+
+    session = Session()
+    profile = session.full_config["profiles"].get(session.profile or "default", {})
+    told = {*conf.get("s3", {}), *conf.get("s3a", {}), *profile, *os.environ}
+    if told & {"config_kwargs", "max_attempts", "retry_mode", "AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"}:
+        return {}
+    return {"config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": 6}}}
 
 
 def _batches(files: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
@@ -129,13 +173,29 @@ def _batches(files: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
 
 
 def _get(fs: Any, files: dict[str, Path]) -> None:
-    """Download files; where one of them is gone, all others, one at a time."""
+    """Download files; where one of them is gone, or came damaged, one at a time."""
     try:
         fs.get([*files], [str(path) for path in files.values()])
-    except FileNotFoundError:
+    except Exception as error:
+        if not isinstance(error, FileNotFoundError) and not _came_damaged(error):
+            raise
         for name, path in files.items():
             with contextlib.suppress(FileNotFoundError):
-                fs.get_file(name, str(path))
+                _get_one(fs, name, path)
+
+
+def _get_one(fs: Any, name: str, path: Path) -> None:
+    try:
+        fs.get_file(name, str(path))
+    except Exception as error:
+        if not _came_damaged(error):
+            raise
+        fs.get_file(name, str(path))
+
+
+def _came_damaged(error: Exception) -> bool:
+    """Of S3: what came has not the checksum that was told with it. Nobody but us asks again."""
+    return type(error).__name__ == "FlexibleChecksumError"
 
 
 def _tag(about: dict[str, Any]) -> str:

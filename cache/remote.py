@@ -2,8 +2,8 @@
 
 Readers and writers work on the mirror as on any cache; nothing else in the program knows of URLs. Metadata, masks,
 times and labels are brought up to date when the cache is opened; feature values are fetched when a stream is read, and
-kept. There is no rename on object storage: a group's arrays go up first and its commit record last, so it is there
-whole or not at all. Statistics are derived and stay local.
+kept as long as there is room (``cache.room``). There is no rename on object storage: a group's arrays go up first and
+its commit record last, so it is there whole or not at all. Statistics are derived and stay local.
 
 What changes here is noted in the mark under one lock with the change itself, after the URL has it. So a refresh, which
 lists first and changes files later, can leave alone what was committed meanwhile; and whoever is killed anywhere leaves
@@ -15,7 +15,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from cache.refresh import (
     tag_size,
     tells,
 )
+from cache.room import make_room, mirror_bytes, used
 
 log = logging.getLogger("affuse")
 _opened: set[Path] = set()  # mirrors of this process: one that lost its mark must not pass for a cache of its own
@@ -53,6 +54,7 @@ def mirror(url: str) -> Path:
     It lies below ``$AFFUSE_MIRRORS``, by default ``~/.cache/affuse``. Raises CacheError where it cannot be reached, or
     the mirror not be kept.
     """
+    mirror_bytes()  # a setting that is wrong is told before anything begins
     remote = Remote(url.rstrip("/"), _place(url))
     with keeping(remote):
         remote.root.mkdir(parents=True, exist_ok=True)
@@ -140,7 +142,7 @@ class Remote:
                 upto, known = self.mark.size(), self.mark.tags
             there = {name: tag for name, tag in self.far.tags().items() if not LOCAL.match(name)}
             wanted = [n for n, tag in there.items() if not ON_DEMAND.match(n) and not holds(n, tag, known, here)]
-            with self._fetched(wanted) as drafts:
+            with _fetched(self, {name: there[name] for name in wanted}) as drafts:
                 there |= by_record(there, drafts)
                 with self.mark.held():
                     ours = self.mark.since(upto)
@@ -149,8 +151,23 @@ class Remote:
                     change(self.root, gone - set(ours), {n: d for n, d in drafts.items() if n not in {*ours, *gone}})
                     self.mark.write(self.url, there | ours)
 
+    def look(self, groups: Iterable[Path]) -> None:
+        """Fetch groups that another machine has committed since the last refresh, but for feature values."""
+        for group in groups:
+            name = self._name(group)
+            there = {} if (group / "zarr.json").is_file() else self.far.tags(name)
+            if f"{name}/zarr.json" not in there:
+                continue
+            with _fetched(self, {n: tag for n, tag in there.items() if not ON_DEMAND.match(n)}) as drafts:
+                there |= by_record(there, drafts)
+                if not half_listed(self.root, there, drafts):
+                    with self.mark.held():
+                        change(self.root, (), drafts)
+                        self.mark.note(there)
+
     def fetch_values(self, folder: str = "features/") -> None:
         """Fetch the feature values below a folder that are not here yet."""
+        used(self.root, folder, self.mark.tags)
         wanted = [n for n in self.mark.tags if n.startswith(folder) and not (self.root / n).is_file()]
         if wanted:
             log.info("%d files of %s are fetched from %s", len(wanted), folder.strip("/"), self.url)
@@ -158,6 +175,7 @@ class Remote:
 
     def fetch(self, path: Path) -> bool:
         """Fetch one file of the mirror; False where it is not at the URL."""
+        used(self.root, self._name(path), {})
         self._download([self._name(path)])
         return path.is_file()
 
@@ -186,6 +204,7 @@ class Remote:
         with self.mark.held():
             yield
             self.mark.note(tags)
+            make_room(self.root, self.mark.tags)
 
     @contextlib.contextmanager
     def uploading_file(self, path: Path, data: bytes) -> Iterator[None]:
@@ -231,24 +250,42 @@ class Remote:
         tags = {n: now[n] if tag_size(now.get(n, "")) == p.stat().st_size else "" for n, p in files.items()}
         return dict.fromkeys(gone, "") | tags
 
-    @contextlib.contextmanager
-    def _fetched(self, names: Collection[str]) -> Iterator[dict[str, Path]]:
-        """Files of the URL in a folder of their own, by name; what is gone by now is left out."""
-        with keeping(self), scratch(self.root, ".fetched-") as folder:
-            drafts = {name: folder / str(i) for i, name in enumerate(names)}
-            self.far.get(drafts)
-            yield {name: draft for name, draft in drafts.items() if draft.is_file()}
-
     def _download(self, names: Collection[str], *, anew: bool = False) -> None:
         """Fetch files to their places, where they are not by then, and the URL has not got others meanwhile."""
         before = self.mark.tags
         if not names:
             return
-        with self._fetched(names) as drafts, self.mark.held():
+        with self.mark.held():
+            make_room(self.root, self.mark.tags, names)
+        with _fetched(self, {name: before.get(name, "") for name in names}) as drafts, self.mark.held():
             now = self.mark.tags
             for name, draft in drafts.items():
                 if now.get(name) == before.get(name) and (anew or not (self.root / name).exists()):
                     put_file(draft, self.root / name)
+
+
+@contextlib.contextmanager
+def _fetched(remote: Remote, tags: Mapping[str, str]) -> Iterator[dict[str, Path]]:
+    """Files of the URL in a folder of their own, by name; what is gone by now is left out.
+
+    tags: what they were when last looked. Raises CacheError where one comes cut short.
+    """
+    with keeping(remote), scratch(remote.root, ".fetched-") as folder:
+        drafts = {name: folder / str(i) for i, name in enumerate(tags)}
+        remote.far.get(drafts)
+        for name in [n for n, draft in drafts.items() if draft.is_file() and not _fits(draft, tags[n])]:
+            drafts[name].unlink()
+            remote.far.get({name: drafts[name]})
+            if drafts[name].is_file() and not _fits(drafts[name], remote.far.tag(name)):
+                raise CacheError(
+                    f"{remote.url}/{name} comes cut short: {drafts[name].stat().st_size} bytes, again and again",
+                    hint="run the same command again; if it goes on, see what stands between here and there",
+                )
+        yield {name: draft for name, draft in drafts.items() if draft.is_file()}
+
+
+def _fits(draft: Path, tag: str) -> bool:
+    return tag_size(tag) in (-1, draft.stat().st_size)
 
 
 @contextlib.contextmanager

@@ -47,17 +47,22 @@ def _check_size(folder: Path, about: Declared) -> None:
 
 def _chunks(folder: Path, about: Declared) -> dict[str, bytes]:
     """Every file of the array's data; in a mirror fetched first where it is not here."""
-    chunks, remote = {}, None
-    for name in about.files():
-        path = folder / name
-        if not path.is_file() and remote is None and (remote := remote_behind(path)):
-            remote.fetch_values(folder.relative_to(remote.root).as_posix() + "/")
-        try:
-            with open_inside(folder.parent, path) as file:
-                chunks[name] = file.read()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise CorruptCache(f"{path} is missing") from error
-    return chunks
+    try:
+        return {name: _content(folder, name) for name in about.files()}
+    except CorruptCache:
+        remote = remote_behind(folder)
+        if remote is None:
+            raise
+        remote.fetch_values(folder.relative_to(remote.root).as_posix() + "/")
+    return {name: _content(folder, name) for name in about.files()}
+
+
+def _content(folder: Path, name: str) -> bytes:
+    try:
+        with open_inside(folder.parent, folder / name) as file:
+            return bytes(file.read())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CorruptCache(f"{folder / name} is missing") from error
 
 
 def _decoded(folder: Path, about: Declared, chunks: dict[str, bytes], fill: int) -> Array:

@@ -10,12 +10,11 @@ import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cache.commit import claim
 from cache.errors import DataError
-from cache.ids import folder_of
 from cache.records import MODALITIES
 from cache.registry import load_plugin
 from cache.store import FeatureCache
+from cache.turns import take_turn
 from cache.worker import Receipt, at_work_in
 from extract.asr import Recogniser
 from extract.faces import FaceCrops, face_crops
@@ -38,7 +37,7 @@ class Bench:
     def make(self, job: Job) -> Outcome | None:
         """Commit what the recording lacks by now; None where another process is at work on it."""
         recording, cache = job.recording, self.cache
-        with claim(cache.root, folder_of(recording.id), wait=False) as mine:
+        with take_turn(cache.root, recording.id, wait=False) as mine:
             if not mine:
                 return None
             left = [self.streams[k] for k in job.keys if not cache.has(k, recording.id)]

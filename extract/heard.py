@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.check import sealed_fault
-from cache.commit import claim, discard, publish_file
+from cache.commit import discard, publish_file
 from cache.errors import CorruptCache, DataError
 from cache.fingerprint import canonical, stream_key
 from cache.groups import attributes, group_once
@@ -22,6 +22,7 @@ from cache.layout import seal
 from cache.prefetch import within
 from cache.records import Recording
 from cache.store import FeatureCache
+from cache.turns import take_turn
 from extract.asr import RATE, Recogniser
 from extract.device import torch_device
 from extract.sound import sound_at
@@ -114,7 +115,7 @@ def give_way(cache: FeatureCache, keys: Collection[str], recordings: Iterable[Re
     found = []
     for recording in recordings:
         if any(_superseded(cache, key, recording) for key in keys):
-            with claim(cache.root, folder_of(recording.id), wait=True):
+            with take_turn(cache.root, recording.id, wait=True):
                 for key in [k for k in keys if _superseded(cache, k, recording)]:
                     discard(cache.root, cache.folder(key, recording.id))
             found.append(recording.id)

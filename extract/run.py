@@ -12,6 +12,8 @@ from cache.commit import at_work
 from cache.errors import UsageError
 from cache.progress import progress
 from cache.records import Recording
+from cache.remote import remote_of
+from cache.room import mirror_bytes
 from cache.store import FeatureCache
 from cache.tables import publish_table
 from extract.bench import Bench, wanted_of
@@ -117,7 +119,8 @@ def _check_room(jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache
     """Raises CacheError where the disk will not hold what the jobs will write."""
     sizes = {j.recording.id: size for j in jobs if (size := size_of(j.recording, cache)) is not None}
     specs = {key: stream.spec for key, stream in streams.items()}
-    check_room(bytes_needed(jobs, specs, sizes, dtype).total, cache.root)
+    needed = bytes_needed(jobs, specs, sizes, dtype).total
+    check_room(min(needed, mirror_bytes()) if remote_of(cache.root) else needed, cache.root)
 
 
 def _every(seconds: float, act: Callable[[], object]) -> Callable[[], None]:

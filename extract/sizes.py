@@ -90,7 +90,7 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def check_room(needed: int, cache: Path) -> None:
+def check_room(needed: float, cache: Path) -> None:
     """Raises CacheError where the disk will not hold that many bytes more."""
     free = free_bytes(cache.absolute())
     if needed > free:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from cache.care.damages import Damage, damage_list, save_damages
 from cache.care.verify import part_faults
-from cache.commit import claim, discard, withdraw
+from cache.commit import discard, withdraw
 from cache.errors import CacheError, CorruptCache
 from cache.groups import attributes
 from cache.ids import folder_of
 from cache.remote import remote_of
 from cache.store import FeatureCache
+from cache.turns import take_turn
 
 
 def clear_damaged(
@@ -34,7 +35,7 @@ def clear_damaged(
         if not streams_alone:
             suspects += [p for w in words if str(p := w.relative_to(cache.root)) in listed]
         if suspects:
-            with claim(cache.root, folder_of(recording), wait=True):
+            with take_turn(cache.root, recording, wait=True):
                 for part in suspects:
                     if (cache.root / part).exists() and _broken(cache, part):
                         remove = withdraw if part.suffix == ".json" else discard

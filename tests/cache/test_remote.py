@@ -652,3 +652,16 @@ def test_labels_go_up_in_batches_and_only_those_that_changed(machine, monkeypatc
     cache.labels.write("va", labels | {"r3": labels_of(-1)}, Partitions({"r1": "train"}))
     assert (count("put_file"), count("rm_file")) == (1, 0), "the partitions alone: the protocol is there all the time"
     assert local_files(cache.root) == files(url)
+
+
+@pytest.mark.parametrize("told", [None, "AWS_MAX_ATTEMPTS", "fsspec", "aws config"])
+def test_s3_is_asked_again_for_long_unless_the_user_says_how_often(told, s3, monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    (tmp_path / "config").write_text("[default]\nmax_attempts = 2\n" if told == "aws config" else "")
+    if told == "AWS_MAX_ATTEMPTS":
+        monkeypatch.setenv(told, "2")
+    if told == "fsspec":
+        monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 60}})
+    forget_connections()
+    wanted = {None: {"retries": {"mode": "standard", "total_max_attempts": 6}}, "fsspec": {"read_timeout": 60}}
+    assert _file_system(s3)[0].config_kwargs == wanted.get(told, {})

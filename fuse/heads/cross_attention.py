@@ -139,9 +139,8 @@ class CrossAttention(Head):
     def attention_maps(self, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> list[AttentionMap]:
         """A_m|n^T: at each token of n, the weights on m's own tokens; what they pick joins m."""
         x, seen = visible({m: x[m] for m in self.inputs.names}, present, real)
-        return [
-            AttentionMap(
-                "cross-attention", n, (m,), "time", MEANS, rows_of(correlation_weights(z, seen[m]).mT, seen[n])
-            )
-            for m, n, z in self.correlations(unit(x))
-        ]
+        weights = {
+            (n, m): rows_of(correlation_weights(z, seen[m]).mT, seen[n]) for m, n, z in self.correlations(unit(x))
+        }
+        order = [(n, m) for n in self.inputs.names for m in self.inputs.names if (n, m) in weights]
+        return [AttentionMap("cross-attention", n, (m,), "time", MEANS, weights[n, m]) for n, m in order]

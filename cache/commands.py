@@ -268,3 +268,49 @@ def receipt(
         print(text, end="")
     else:
         show(None, False, f"{save_receipt(out, text):,} bytes in {out}")
+
+
+@command(cache_app, "pca")
+def pca(
+    stream: Annotated[str, typer.Argument(help="A stream's key, or its bare name where that is one.")],
+    components: Annotated[int, typer.Option(help="How many.")] = 128,
+    partition: Annotated[str, typer.Option(help="That it is fitted on.")] = "train",
+    protocol: Annotated[str, typer.Option(help="Of the labels whose partitions these are.")] = "va",
+    dataset: Dataset = None,
+    cache: CacheDir = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Principal components of a stream as a stream STREAM-pcaN, fitted on one partition alone.
+
+    Example: python cli.py cache pca swin --components 64 --dataset demo
+    """
+    from cache.find import find_cache
+    from cache.store import FeatureCache
+    from cache.whole.project import project, project_lines
+
+    store = FeatureCache(find_cache(cache, dataset))
+    found = project(store, stream, components, partition=partition, protocol=protocol, quiet=quiet)
+    show(found, json_, *project_lines(found))
+
+
+@command(cache_app, "duplicates")
+def duplicates(
+    stream: Annotated[str, typer.Argument(help="A stream's key, or its bare name where that is one.")],
+    least: Annotated[float, typer.Option(help="Share of frames from which a pair is told.")] = 0.2,
+    protocol: Annotated[str, typer.Option(help="Of the labels whose partitions are looked at.")] = "va",
+    dataset: Dataset = None,
+    cache: CacheDir = None,
+    json_: Json = False,
+) -> int:
+    """Recordings that share frames, by one stream. Exit code 1: two of them are on two sides of the split.
+
+    Example: python cli.py cache duplicates swin --dataset demo
+    """
+    from cache.find import find_cache
+    from cache.store import FeatureCache
+    from cache.whole.duplicates import duplicate_lines, find_duplicates
+
+    found = find_duplicates(FeatureCache(find_cache(cache, dataset)), stream, least=least, protocol=protocol)
+    show(found, json_, *duplicate_lines(found))
+    return 1 if found.leaks else 0

@@ -162,7 +162,8 @@ def want_again(record: Record, recordings: list[Recording], how: Again) -> Wante
     """The encoder of a stream as it was asked for, under what has to come out."""
     settings, origin = record.settings, record.origin
     made_by = str(settings.get("encoder", "imported"))
-    how_made = "imported" if made_by.startswith("imported") else "converted" if "converted" in settings else ""
+    how_made = {"imported": "imported", "pca": "projected from another stream"}.get(made_by.partition(":")[0], "")
+    how_made = how_made or ("converted" if "converted" in settings else "")
     if how_made:
         hint = "bring such features of the new media into a cache and predict from there: --cache DIR --partition NAME"
         raise UsageError(f"stream {record.key} was {how_made}: no encoder here makes it", hint=hint)

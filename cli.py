@@ -197,9 +197,10 @@ def view(
     set_: Set = None,
     json_: Json = False,
 ) -> None:
-    """Watch recordings in a browser beside what runs predict: film, traces, annotation, words. On this machine alone.
+    """Watch recordings in a browser beside what runs predict: film, traces, annotation, words, attention.
 
-    Works without media too. New films that predict was given: --cache var/predict/cache --root THEIR_FOLDER.
+    On this machine alone; works without media too. New films that predict was given: --cache var/predict/cache --root
+    THEIR_FOLDER.
 
     Example: python cli.py view var/runs/demo/concat-...-seed0 var/runs/demo/jca-...-seed0 --dataset demo
     """

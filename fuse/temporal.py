@@ -36,11 +36,13 @@ from fuse.feeding.batch import HeadInputs
 from fuse.heads._attention import TransformerLayer, sinusoids
 from fuse.heads._base import ClosedForm, Head, visible
 from fuse.heads._block import keep
+from fuse.heads._maps import AttentionMap, calls
 from fuse.heads._recurrent import CELLS, Recurrent
 from fuse.heads._tcn import TCN
 
 log = logging.getLogger("affuse")
 TemporalModel = Literal["none", "tcn", "gru", "lstm", "transformer"]
+BEFORE = "One stream by itself, before the head: of each of its moments (rows), on which of its moments (columns)."
 DEPTH = {"tcn": 4, "gru": 1, "lstm": 1, "transformer": 2}
 
 
@@ -116,11 +118,31 @@ class Fronted(Head):
 
     def forward(self, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> Tensor:
         """x[m]: [B,L,D_m] -> f32[B,L,2]."""
+        out: Tensor = self.head(self.passed(x, present, real), present, real)
+        return out
+
+    def passed(self, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> dict[str, Tensor]:
+        """What reaches the head of each stream: [B,L,D_m] of its width there."""
         x, seen = visible({m: x[m] for m in self.inputs.names}, present, real)
         x |= {m: mix(x[m]) for m, mix in self.mix.items()}
-        x |= {m: model(x[m], seen[m]) for m, model in self.temporal.items()}
-        out: Tensor = self.head(x, present, real)
-        return out
+        return x | {m: model(x[m], seen[m]) for m, model in self.temporal.items()}
+
+    def attention_maps(self, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> list[AttentionMap]:
+        """Of transformers before the head, each layer's; then the head's own."""
+        before = {
+            (m, i): layer.attention
+            for m, model in self.temporal.items()
+            if isinstance(model, Transformer)
+            for i, layer in enumerate(model.layers)
+        }
+        with calls(*before.values()) as found:
+            x = self.passed(x, present, real)
+        named = zip(before, found, strict=True)
+        own = [
+            AttentionMap(f"transformer, layer {i + 1}", m, (m,), "time", BEFORE, layer.weights(*given))
+            for (m, i), (layer, given) in named
+        ]
+        return own + self.head.attention_maps(x, present, real)
 
     def start_at(self, mean_va: Tensor) -> None:
         """As the head itself."""

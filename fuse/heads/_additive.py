@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fuse.heads._block import masked_softmax
+from fuse.heads._maps import rows_of
 
 CHUNK = 2**22  # numbers in one [B,t,T,a] block: 16 MB
 
@@ -32,15 +33,20 @@ def _tanh_blocks(query: Tensor, key: Tensor, rows: int) -> Iterator[tuple[slice,
         yield slice(start, start + rows), torch.add(q.unsqueeze(2), key.unsqueeze(1), out=d).tanh_()
 
 
+def _weights(query: Tensor, key: Tensor, v: Tensor, keys: Tensor, rows: int) -> Tensor:
+    """a of Eq. 22, softmax over t': [B,T,T]."""
+    scores = query.new_empty(*query.shape[:2], key.shape[1])  # [B,T,T]
+    for at, d in _tanh_blocks(query, key, rows):
+        scores[:, at] = d @ v
+    return masked_softmax(scores, keys.unsqueeze(1))
+
+
 class _Additive(torch.autograd.Function):
     """Eq. 21-24 a chunk of queries at a time; d_tt' is made again in the backward pass instead of being kept."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, v: Tensor, h: Tensor, keys: Tensor, rows: int) -> Tensor:
-        scores = query.new_empty(*query.shape[:2], key.shape[1])  # [B,T,T]
-        for at, d in _tanh_blocks(query, key, rows):
-            scores[:, at] = d @ v
-        weights = masked_softmax(scores, keys.unsqueeze(1))
+        weights = _weights(query, key, v, keys, rows)
         ctx.save_for_backward(query, key, v, h, weights)
         ctx.rows = rows
         return weights @ h
@@ -65,11 +71,16 @@ def additive_attention(query: Tensor, key: Tensor, v: Tensor, h: Tensor, keys: T
 
     The [B,T,T,a] tensor never exists whole: at most about ``size`` of its numbers at a time.
     """
-    rows = max(1, size // max(1, key.numel()))
+    rows = _rows(key, size)
     with torch.autocast(h.device.type, enabled=False):
         q, k, w, values = (t if t.dtype == torch.float64 else t.float() for t in (query, key, v, h))
         out: Tensor = _Additive.apply(q, k, w, values, keys, rows)
     return out
+
+
+def _rows(key: Tensor, size: int) -> int:
+    """Queries at a time, so that a block holds about ``size`` numbers."""
+    return max(1, size // max(1, key.numel()))
 
 
 class AdditiveAttention(nn.Module):
@@ -86,3 +97,9 @@ class AdditiveAttention(nn.Module):
         """h: [B,T,d], keys: bool[B,T] -> [B,T,d]."""
         out = additive_attention(self.W_d(h), self.W_d_prime(h), self.v, h, keys)
         return h + out if self.residual else out
+
+    def weights(self, h: Tensor, keys: Tensor) -> Tensor:
+        """Of each token on each; a token that is no key has none. [B,T,T]."""
+        with torch.no_grad():  # blocks are written in place
+            key = self.W_d_prime(h)
+            return rows_of(_weights(self.W_d(h), key, self.v, keys, _rows(key, CHUNK)), keys)

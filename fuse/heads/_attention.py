@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fuse.heads._block import keep
+from fuse.heads._maps import rows_of
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, heads: int, causal: bool = False) -> Tensor:
@@ -15,14 +16,27 @@ def attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, heads: int, causal: bo
     q, k, v: [B,T,d]; keys: bool[B,T] -> [B,T,d].
     """
     q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))  # [B,h,T,d/h]
+    mask, some = _mask(keys, causal)
+    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return keep(out.transpose(1, 2).flatten(2), some)  # [B,T,d]
+
+
+def attention_weights(q: Tensor, k: Tensor, keys: Tensor, heads: int, causal: bool = False) -> Tensor:
+    """The weights by which ``attend`` sums values, of each attention head: [B,h,T,T], 0 for what is no key."""
+    q, k = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k))  # [B,h,T,d/h]
+    mask, some = _mask(keys, causal)
+    scores = (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~mask, -math.inf)
+    return scores.softmax(dim=-1).masked_fill(~some[:, None, :, None], 0.0)
+
+
+def _mask(keys: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
+    """Which keys a query may look at, bool[B,1,1,T] or bool[B,1,T,T], and which queries have any, [B,1] or [B,T]."""
     mask = keys[:, None]  # [B,1,T], the same for every query
     if causal:
         mask = mask & torch.ones_like(mask[0]).expand(keys.shape[1], -1).tril()  # [B,T,T]
-    some = mask.any(dim=-1)  # [B,1] or [B,T]
+    some = mask.any(dim=-1)
     # a query without keys attends to everything, then is zeroed: finite forward and backward
-    mask = (mask | ~some.unsqueeze(-1)).unsqueeze(1)  # [B,1,1,T] or [B,1,T,T]
-    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return keep(out.transpose(1, 2).flatten(2), some)  # [B,T,d]
+    return (mask | ~some.unsqueeze(-1)).unsqueeze(1), some
 
 
 class SelfAttention(nn.Module):
@@ -39,6 +53,11 @@ class SelfAttention(nn.Module):
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         out: Tensor = self.out(attend(q, k, v, keys, self.heads, self.causal))
         return out
+
+    def weights(self, x: Tensor, keys: Tensor) -> Tensor:
+        """Of each token on each, mean over the attention heads; a token that is no key has none. [B,T,T]."""
+        q, k, _ = self.qkv(x).chunk(3, dim=-1)
+        return rows_of(attention_weights(q, k, keys, self.heads, self.causal).mean(dim=1), keys)
 
 
 class TransformerLayer(nn.Module):

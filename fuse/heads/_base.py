@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cache.errors import UsageError
 from fuse.feeding.batch import Batch, HeadInputs
+from fuse.heads._maps import AttentionMap
 from fuse.heads._regressor import OutputSpace, Regressor
 from fuse.losses import Scope
 
@@ -71,12 +72,34 @@ class Head(nn.Module):
         if isinstance(last, Regressor):
             last.start_at(mean_va)
 
+    def attention_maps(self, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> list[AttentionMap]:
+        """Which stream looks where, by a head that has attention; see AttentionMap for what a map must hold.
+
+        Nobody calls it in training, see ``look``. A head of one's own may override it: watch the inputs of its modules
+        with ``fuse.heads._maps.calls`` while it runs its own ``forward``, and make the weights again from these.
+        """
+        return []
+
 
 @dataclass(frozen=True)
 class OutputConfig(Head.Config):
     """Options of a head that ends in a Regressor. output_space: what its last layer's two numbers are."""
 
     output_space: OutputSpace = "cartesian"
+
+
+def look(head: Head, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> list[AttentionMap]:
+    """The head's attention maps of these windows, as it would look in evaluation; none of a head without attention.
+
+    Nothing of the head changes, and nothing is kept for a gradient.
+    """
+    training = head.training
+    head.eval()
+    try:
+        with torch.no_grad():
+            return head.attention_maps(x, present, real)
+    finally:
+        head.train(training)
 
 
 class ClosedForm(Head):

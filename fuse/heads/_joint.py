@@ -19,6 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from cache.errors import UsageError
+from fuse.heads._maps import AttentionMap, rows_of
+
+MEANS = (
+    "The equations have no weights over time or streams. What they have instead is this correlation, once a window: "
+    "each feature of the first (rows) with each of the second (columns)."
+)
+GATE = "At each moment, how much of a stream stays as it was, and how much is what joint attention made of it."
 
 
 def joint_cross_attention(
@@ -30,13 +37,28 @@ def joint_cross_attention(
 ) -> dict[str, Tensor]:
     """The three equations above. x[m]: [B,L,d_m], in the order in which J joins them. Returns X_att of same shapes."""
     joint = torch.cat(list(x.values()), dim=-1)  # J [B,L,d]
-    scale = 1 / math.sqrt(joint.shape[-1])
     attended = {}
     for m, x_m in x.items():
-        c = (x_m.mT @ ((scale * w_j[m]) @ joint)).tanh_()  # C_m [B,d_m,d], the one large tensor, in place
+        c = joint_correlation(x_m, w_j[m], joint)
         h = torch.relu(x_m.mT @ w[m].mT + c @ w_c[m].mT)  # H_m^T [B,d_m,k]: one product for all windows
         attended[m] = (h @ w_h[m].mT).mT + x_m  # X_att,m [B,L,d_m]
     return attended
+
+
+def joint_correlation(x_m: Tensor, w_j: Tensor, joint: Tensor) -> Tensor:
+    """C_m: [B,d_m,d], the one large tensor, in place. x_m: [B,L,d_m]; w_j: [L,L]; joint: J, [B,L,d]."""
+    scale = 1 / math.sqrt(joint.shape[-1])
+    return (x_m.mT @ ((scale * w_j) @ joint)).tanh_()
+
+
+def correlation_maps(stage: str, x: Mapping[str, Tensor], w_j: Mapping[str, Tensor]) -> list[AttentionMap]:
+    """C_m of every stream, cut into its blocks: features of m by features of each. x[m]: [B,L,d_m]."""
+    joint, widths = torch.cat(list(x.values()), dim=-1), [v.shape[-1] for v in x.values()]
+    return [
+        AttentionMap(stage, m, (n,), "features", MEANS, block)
+        for m in x
+        for n, block in zip(x, joint_correlation(x[m], w_j[m], joint).split(widths, dim=-1), strict=True)
+    ]
 
 
 def matrices(names: tuple[str, ...], rows: int, columns: int) -> nn.ParameterDict:
@@ -76,9 +98,24 @@ class DynamicGate(nn.Module):
     def forward(self, x: dict[str, Tensor], attended: dict[str, Tensor], seen: dict[str, Tensor]) -> dict[str, Tensor]:
         """x[m], attended[m]: [B,L,d_m]; seen[m]: bool[B,L] -> [B,L,d_m]."""
         out = {}
-        for m, linear in self.W_g.items():
-            g = (linear(attended[m]) / self.temperature).softmax(dim=-1)  # [B,L,2]
-            others = torch.stack([s for n, s in seen.items() if n != m]).any(dim=0).any(dim=-1)  # [B]
-            g = torch.where(others[:, None, None], g, g.new_tensor([1.0, 0.0]))
+        for m in self.W_g:
+            g = self.weights(m, attended[m], seen)  # [B,L,2]
             out[m] = torch.relu(g[..., :1] * x[m] + g[..., 1:] * attended[m])
         return out
+
+    def weights(self, m: str, attended: Tensor, seen: dict[str, Tensor]) -> Tensor:
+        """g of stream m: [B,L,2]."""
+        g = (self.W_g[m](attended) / self.temperature).softmax(dim=-1)
+        others = torch.stack([s for n, s in seen.items() if n != m]).any(dim=0).any(dim=-1)  # [B]
+        return torch.where(others[:, None, None], g, g.new_tensor([1.0, 0.0]))
+
+    def attention_maps(
+        self, x: dict[str, Tensor], attended: dict[str, Tensor], seen: dict[str, Tensor]
+    ) -> list[AttentionMap]:
+        """g of every stream, over itself and what attention made of it."""
+        return [
+            AttentionMap(
+                "gate", m, ("itself", "attended"), "streams", GATE, rows_of(self.weights(m, attended[m], seen), seen[m])
+            )
+            for m in x
+        ]

@@ -25,7 +25,12 @@ from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._base import Head, OutputConfig, Protocol, visible
 from fuse.heads._block import Adapters, masked_softmax
+from fuse.heads._maps import ALL, AttentionMap
 from fuse.heads._regressor import Regressor
+
+MEANS = (
+    "At each moment, how much of each stream passes: the mean over the features, each of which is weighed by itself."
+)
 
 
 @HEADS.register("can")
@@ -54,11 +59,19 @@ class CAN(Head):
 
     def fuse(self, x: dict[str, Tensor], seen: dict[str, Tensor]) -> Tensor:
         """z: x[m]: [B,L,D_m], zero where not seen -> [B,L,M width]."""
-        p = torch.stack(list(self.project(x, seen).values()), dim=2)  # [B,L,M,width]
+        p = self.streams(x, seen)
         if self.W is not None:
-            there = torch.stack([seen[m] for m in self.inputs.names], dim=2).unsqueeze(-1)  # [B,L,M,1]
-            p = p * masked_softmax(self.W(p.flatten(2)).view_as(p), there, dim=2)
+            p = p * self.weights(self.W, p, seen)
         return p.flatten(2)
+
+    def streams(self, x: dict[str, Tensor], seen: dict[str, Tensor]) -> Tensor:
+        """P: x[m]: [B,L,D_m] -> [B,L,M,width]."""
+        return torch.stack(list(self.project(x, seen).values()), dim=2)
+
+    def weights(self, w: nn.Module, p: Tensor, seen: dict[str, Tensor]) -> Tensor:
+        """a, of W and P of the equations; p: [B,L,M,width] -> the same shape."""
+        there = torch.stack([seen[m] for m in self.inputs.names], dim=2).unsqueeze(-1)  # [B,L,M,1]
+        return masked_softmax(w(p.flatten(2)).view_as(p), there, dim=2)
 
     def normalise(self, h: Tensor, real: Tensor) -> Tensor:
         """BatchNorm over real tokens. h: [B,L,width]."""
@@ -77,3 +90,11 @@ class CAN(Head):
         h = self.normalise(self.hidden(self.fuse(x, seen)), real)  # [B,L,width]
         out: Tensor = self.regressor(h)
         return out
+
+    def attention_maps(self, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> list[AttentionMap]:
+        """a, the mean over its features; one stream alone is not weighed."""
+        if self.W is None:
+            return []
+        x, seen = visible(x, present, real)
+        a = self.weights(self.W, self.streams(x, seen), seen).mean(dim=-1)  # [B,L,M]
+        return [AttentionMap("weights of the streams", ALL, self.inputs.names, "streams", MEANS, a)]

@@ -22,6 +22,7 @@ Readings and deviations:
 """
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +35,13 @@ from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._base import Head, OutputConfig, Protocol, visible
 from fuse.heads._block import keep, masked_softmax
+from fuse.heads._maps import AttentionMap, rows_of
 from fuse.heads._regressor import Regressor
+
+MEANS = (
+    "What one stream picks out of another: at each of its moments (rows), which moments of the other (columns). "
+    "The result joins the stream that was picked from: nothing crosses over."
+)
 
 
 def reweigh(x: Tensor, z: Tensor, seen: Tensor, partner: Tensor) -> Tensor:
@@ -42,8 +49,19 @@ def reweigh(x: Tensor, z: Tensor, seen: Tensor, partner: Tensor) -> Tensor:
 
     x: [B,K,d], z: [B,K,K] with x's tokens on axis 1 and the partner's on axis 2; seen, partner: bool[B,K].
     """
-    a = masked_softmax(z, seen.unsqueeze(-1), dim=1)  # [B,K,K]
+    a = correlation_weights(z, seen)
     return keep(a.mT @ x, partner)
+
+
+def correlation_weights(z: Tensor, seen: Tensor) -> Tensor:
+    """A: [B,K,K], softmax over x's own seen tokens, axis 1. Shapes as for ``reweigh``."""
+    return masked_softmax(z, seen.unsqueeze(-1), dim=1)
+
+
+def unit(x: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Every token scaled to length 1."""
+    # eps is above torch's 1e-12 so that an all-zero token does not multiply its gradient by 1e12
+    return {m: functional.normalize(v, dim=-1, eps=1e-6) for m, v in x.items()}
 
 
 def max_over_tokens(x: Tensor, seen: Tensor) -> Tensor:
@@ -90,17 +108,22 @@ class CrossAttention(Head):
             bounded=True,
         )
 
-    def attend(self, x: dict[str, Tensor], seen: dict[str, Tensor]) -> dict[str, Tensor]:
-        """X_att of every stream, zero where the stream is not seen. x[m]: [B,K,d_m], zero where not seen."""
-        # eps is above torch's 1e-12 so that an all-zero token does not multiply its gradient by 1e12
-        x = {m: functional.normalize(v, dim=-1, eps=1e-6) for m, v in x.items()}
-        total = {m: torch.zeros_like(v) for m, v in x.items()}
-        partners = {m: torch.zeros_like(s, dtype=v.dtype) for (m, s), v in zip(seen.items(), x.values(), strict=True)}
+    def correlations(self, x: dict[str, Tensor]) -> Iterator[tuple[str, str, Tensor]]:
+        """(m, n, Z_mn / temperature [B,K,K]) of every ordered pair; of one stream alone, of it with itself."""
         for m, n in self.pairs:
             z = x[m] @ self.W[f"{m}|{n}"] @ x[n].mT / self.cfg.temperature  # [B,K,K]
-            for own, other, corr in ((m, n, z), (n, m, z.mT))[: 1 if m == n else 2]:
-                total[own] = total[own] + reweigh(x[own], corr, seen[own], seen[other])
-                partners[own] = partners[own] + seen[other]
+            yield m, n, z
+            if m != n:
+                yield n, m, z.mT
+
+    def attend(self, x: dict[str, Tensor], seen: dict[str, Tensor]) -> dict[str, Tensor]:
+        """X_att of every stream, zero where the stream is not seen. x[m]: [B,K,d_m], zero where not seen."""
+        x = unit(x)
+        total = {m: torch.zeros_like(v) for m, v in x.items()}
+        partners = {m: torch.zeros_like(s, dtype=v.dtype) for (m, s), v in zip(seen.items(), x.values(), strict=True)}
+        for own, other, z in self.correlations(x):
+            total[own] = total[own] + reweigh(x[own], z, seen[own], seen[other])
+            partners[own] = partners[own] + seen[other]
         mean = {m: total[m] / partners[m].clamp_min(1).unsqueeze(-1) for m in x}
         return {m: keep(torch.tanh(x[m] + mean[m]), seen[m]) for m in x}
 
@@ -112,3 +135,12 @@ class CrossAttention(Head):
             attended = {m: max_over_tokens(v, seen[m]) for m, v in attended.items()}
         out: Tensor = self.regressor(torch.cat(list(attended.values()), dim=-1))  # [B,K,2]
         return out
+
+    def attention_maps(self, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> list[AttentionMap]:
+        """A_m|n^T: at each token of n, the weights on m's own tokens; what they pick joins m."""
+        x, seen = visible({m: x[m] for m in self.inputs.names}, present, real)
+        weights = {
+            (n, m): rows_of(correlation_weights(z, seen[m]).mT, seen[n]) for m, n, z in self.correlations(unit(x))
+        }
+        order = [(n, m) for n in self.inputs.names for m in self.inputs.names if (n, m) in weights]
+        return [AttentionMap("cross-attention", n, (m,), "time", MEANS, weights[n, m]) for n, m in order]

@@ -33,7 +33,15 @@ from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._base import Head, OutputConfig, Protocol, visible
 from fuse.heads._block import Adapters
-from fuse.heads._joint import DynamicGate, check_length, joint_cross_attention, matrices, plain
+from fuse.heads._joint import (
+    DynamicGate,
+    check_length,
+    correlation_maps,
+    joint_cross_attention,
+    matrices,
+    plain,
+)
+from fuse.heads._maps import AttentionMap, calls
 from fuse.heads._regressor import regressor
 
 
@@ -82,3 +90,11 @@ class JCA(Head):
             attended = self.gate(encoded, attended, seen)
         out: Tensor = self.regressor(torch.cat(list(attended.values()), dim=-1))  # [B,L,2]
         return out
+
+    def attention_maps(self, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> list[AttentionMap]:
+        """C_m of every stream, which is as near to weights as the equations come, and the gate where there is one."""
+        with calls(*([] if self.gate is None else [self.gate])) as gated:
+            self(x, present, real)
+        x, seen = visible(x, present, real)
+        made = correlation_maps("joint correlation", self.encoder(x, seen), plain(self.W_j))
+        return made + [one for gate, given in gated for one in gate.attention_maps(*given)]

@@ -36,8 +36,11 @@ from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._base import Head, OutputConfig, Protocol, visible
 from fuse.heads._block import keep, masked_softmax
+from fuse.heads._maps import AttentionMap, calls, rows_of
 from fuse.heads._regressor import Regressor
 from fuse.heads._tcn import TCN
+
+MEANS = "At each moment, on which streams one looks, its own among them. It never looks at another moment."
 
 
 def leader_of(inputs: HeadInputs, wanted: str) -> str:
@@ -64,12 +67,16 @@ class AcrossStreams(nn.Module):
 
     def forward(self, x: dict[str, Tensor], seen: dict[str, Tensor]) -> Tensor:
         """x[m]: [B,L,c], seen[m]: bool[B,L] -> [B,L,M d_k], F of all streams, zero where one is not seen."""
+        s, v = self.weights(x, seen)
+        f = (self.drop(s) @ v.unflatten(-1, (self.heads, -1)).transpose(2, 3)).transpose(2, 3).flatten(3) + v
+        return torch.cat([keep(norm(f[:, :, i]), seen[m]) for i, (m, norm) in enumerate(self.norm.items())], dim=-1)
+
+    def weights(self, x: dict[str, Tensor], seen: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """S [B,L,h,M,M], and the V [B,L,M,d_k] that it is for. Shapes as for ``forward``."""
         q, k, v = (torch.stack([keep(w[m](x[m]), seen[m]) for m in w], dim=2) for w in (self.q, self.k, self.v))
         there = torch.stack([seen[m] for m in self.q], dim=-1)  # [B,L,M]
-        q, k, values = (t.unflatten(-1, (self.heads, -1)).transpose(2, 3) for t in (q, k, v))  # [B,L,h,M,d_k/h]
-        s = masked_softmax(k @ q.mT / q.shape[-1] ** 0.5, there[:, :, None, None])  # [B,L,h,M,M]
-        f = (self.drop(s) @ values).transpose(2, 3).flatten(3) + v  # [B,L,M,d_k]
-        return torch.cat([keep(norm(f[:, :, i]), seen[m]) for i, (m, norm) in enumerate(self.norm.items())], dim=-1)
+        q, k = (t.unflatten(-1, (self.heads, -1)).transpose(2, 3) for t in (q, k))  # [B,L,h,M,d_k/h]
+        return masked_softmax(k @ q.mT / q.shape[-1] ** 0.5, there[:, :, None, None]), v
 
 
 @HEADS.register("leader-follower")
@@ -125,3 +132,16 @@ class LeaderFollower(Head):
             parts.append(self.attention(x, seen))
         out: Tensor = self.regressor(torch.cat(parts, dim=-1))  # [B,L,2]
         return out
+
+    def attention_maps(self, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> list[AttentionMap]:
+        """S of every stream; one stream alone has nobody to look at."""
+        if self.attention is None:
+            return []
+        with calls(self.attention) as found:
+            self(x, present, real)
+        [(across, (x, seen))] = found
+        s, names = across.weights(x, seen)[0].mean(dim=2), self.inputs.names  # [B,L,M,M]
+        return [
+            AttentionMap("attention across streams", m, names, "streams", MEANS, rows_of(s[:, :, i], seen[m]))
+            for i, m in enumerate(names)
+        ]

@@ -35,10 +35,15 @@ from cache.errors import UsageError
 from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._additive import AdditiveAttention
-from fuse.heads._attention import SelfAttention, TransformerLayer, attend, sinusoids
+from fuse.heads._attention import SelfAttention, TransformerLayer, attend, attention_weights, sinusoids
 from fuse.heads._base import Head, OutputConfig, Protocol, visible
 from fuse.heads._block import Adapters, keep
+from fuse.heads._maps import ALL, AttentionMap, calls, rows_of
 from fuse.heads._regressor import OutputSpace, regressor
+
+CROSS = "What one stream takes from another: of each of its moments (rows), on which moments of the other (columns)."
+OWN = "Each stream by itself, after that: of each of its moments (rows), on which other moments of its own (columns)."
+JOINED = "All streams as one: of each moment (rows), on which moments of the window (columns)."
 
 
 class CrossModal(nn.Module):
@@ -65,6 +70,12 @@ class CrossModal(nn.Module):
             terms[m] = terms[m] + seen[n].any(dim=-1)
         mean = {m: total[m] / terms[m][:, None, None] for m in x}
         return {m: keep(self.norm[m](self.drop(mean[m])), seen[m]) for m in x}
+
+    def weights(self, x: dict[str, Tensor], seen: dict[str, Tensor]) -> dict[tuple[str, str], Tensor]:
+        """Of each path (m, n), of each token of m on each of n, mean over the attention heads: [B,T,T]."""
+        q, k = ({m: w(x[m]) for m, w in table.items()} for table in (self.W_Q, self.W_K))
+        weights = {(m, n): attention_weights(q[m], k[n], seen[n], self.heads) for m, n in self.paths}
+        return {(m, n): rows_of(w.mean(dim=1), seen[m]) for (m, n), w in weights.items()}
 
 
 class Refine(nn.Module):
@@ -134,6 +145,21 @@ class Maven(Head):
             h = h.sum(dim=1, keepdim=True) / keys.sum(dim=1).clamp_min(1)[:, None, None]  # [B,1,d_proj]
         out: Tensor = self.regressor(h)
         return out.expand(-1, real.shape[1], -1)  # [B,T,2]
+
+    def attention_maps(self, x: dict[str, Tensor], present: dict[str, Tensor], real: Tensor) -> list[AttentionMap]:
+        """Eq. 13 of every path, Eq. 15 of every stream, and the refiner's layers over the joined streams."""
+        inner = [r.attention for r in self.refine.values()]
+        last = [getattr(layer, "attention", layer) for layer in self.refiner]
+        with calls(self.cross, *inner, *last) as found:
+            self(x, present, real)
+        (_, given), *others = found
+        made = [AttentionMap("cross-attention", m, (n,), "time", CROSS, w)
+                for (m, n), w in self.cross.weights(*given).items()]  # fmt: skip
+        names = [(m, "self-attention", OWN) for m in self.inputs.names]
+        names += [(ALL, f"refiner, layer {i + 1}", JOINED) for i in range(len(last))]
+        for (m, stage, means), (module, given) in zip(names, others, strict=True):
+            made.append(AttentionMap(stage, m, (m,), "time", means, module.weights(*given)))
+        return made
 
 
 def _refiner(cfg: Maven.Config) -> nn.Module:

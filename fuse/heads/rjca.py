@@ -40,7 +40,16 @@ from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS
 from fuse.heads._base import Head, OutputConfig, Protocol, visible
 from fuse.heads._block import Adapters, keep
-from fuse.heads._joint import DynamicGate, check_length, joint_cross_attention, matrices, plain
+from fuse.heads._joint import (
+    MEANS,
+    DynamicGate,
+    check_length,
+    correlation_maps,
+    joint_cross_attention,
+    matrices,
+    plain,
+)
+from fuse.heads._maps import ALL, AttentionMap, calls
 from fuse.heads._recurrent import Recurrent
 from fuse.heads._regressor import regressor
 
@@ -66,6 +75,10 @@ class PaperStep(nn.Module):
         """x[m]: [B,L,d_m], zero where not seen -> the same shapes."""
         return joint_cross_attention(x, plain(self.W_j), plain(self.W), plain(self.W_c), plain(self.W_h))
 
+    def attention_maps(self, stage: str, x: Streams) -> list[AttentionMap]:
+        """C_m of every stream with each."""
+        return correlation_maps(stage, x, plain(self.W_j))
+
 
 class CodeStep(nn.Module):
     """The co-attention layer of the released code."""
@@ -84,10 +97,18 @@ class CodeStep(nn.Module):
         joint = self.W_q(torch.cat(list(x.values()), dim=-1))  # J [B,L,d]
         out = {}
         for m, x_m in x.items():
-            c = torch.tanh(self.W_key[m](x_m.mT) @ joint / math.sqrt(joint.shape[-1]))  # C_m [B,d_m,d]
+            c = self._correlation(m, x_m, joint)
             h = torch.relu(torch.tanh(self.W_val[m](x_m) @ self.drop(c)))  # H_m [B,L,d]
             out[m] = x_m + self.drop(torch.relu(self.W_o[m](h)))  # [B,L,d_m]
         return out
+
+    def attention_maps(self, stage: str, x: Streams) -> list[AttentionMap]:
+        """C_m of every stream with J, whose features W_q has mixed: they belong to no stream."""
+        joint = self.W_q(torch.cat(list(x.values()), dim=-1))
+        return [AttentionMap(stage, m, (ALL,), "features", MEANS, self._correlation(m, v, joint)) for m, v in x.items()]
+
+    def _correlation(self, m: str, x_m: Tensor, joint: Tensor) -> Tensor:
+        return torch.tanh(self.W_key[m](x_m.mT) @ joint / math.sqrt(joint.shape[-1]))  # C_m [B,d_m,d]
 
 
 class StreamLSTM(nn.Module):
@@ -166,6 +187,15 @@ class RJCA(Head):
             joint = unit(self.joint(joint, torch.stack(list(seen.values())).any(dim=0)))
         out: Tensor = self.regressor(joint)  # [B,L,2]
         return out
+
+    def attention_maps(self, x: Streams, present: Streams, real: Tensor) -> list[AttentionMap]:
+        """C_m of every stream, at every recursion, and the gate where there is one."""
+        with calls(*self.steps) as found, calls(*([] if self.gate is None else [self.gate])) as gated:
+            self(x, present, real)
+        made = []
+        for r, (step, (given,)) in enumerate(found):
+            made += step.attention_maps(f"joint correlation, recursion {r + 1}", given)
+        return made + [one for gate, given in gated for one in gate.attention_maps(*given)]
 
 
 def _step(inputs: HeadInputs, cfg: RJCA.Config) -> nn.Module:

@@ -11,14 +11,18 @@ import secrets
 import socket
 import sys
 import webbrowser
+from functools import partial
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cache.errors import AffuseError, UsageError
 from fuse.view.data import Shelf
+from fuse.view.maps import Maps
 from fuse.view.sources import why_not
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.applications import Starlette
     from starlette.routing import Route
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -50,6 +54,7 @@ def make_app(shelf: Shelf, token: str) -> "Starlette":
         from starlette.routing import Mount
     except ImportError as error:
         raise UsageError("view needs starlette and uvicorn", hint="pip install 'affuse[view]'") from error
+    _numbers()
     guards = [Middleware(_Headers), Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])]
     return Starlette(routes=[Mount(f"/{token}", routes=_routes(shelf))], middleware=guards)
 
@@ -59,6 +64,7 @@ def _routes(shelf: Shelf) -> "list[Route]":
     from starlette.responses import FileResponse, JSONResponse, Response
     from starlette.routing import Route
 
+    looked = Maps(shelf)
     assets, missing = _assets(), Response("nothing is here", 404, media_type="text/plain")
 
     def asset(request: Request) -> Response:
@@ -68,12 +74,11 @@ def _routes(shelf: Shelf) -> "list[Route]":
     def listing(request: Request) -> Response:
         return JSONResponse(shelf.listing)
 
-    def recording(request: Request) -> Response:
-        number = request.path_params["number"]
-        if number >= len(shelf.names):
-            return missing
+    def numbered(make: "Callable[..., dict[str, Any]]", request: Request) -> Response:
         try:
-            return JSONResponse(shelf.recording(number))
+            return JSONResponse(make(**request.path_params))
+        except IndexError:
+            return missing
         except AffuseError as error:
             return JSONResponse({"error": why_not(error)}, 500)
 
@@ -89,9 +94,20 @@ def _routes(shelf: Shelf) -> "list[Route]":
         Route("/", asset),
         Route("/static/{name}", asset),
         Route("/recordings", listing),
-        Route("/recordings/{number:int}", recording),
-        Route("/{kind}/{number:int}", media),
+        Route("/recordings/{number:number}", partial(numbered, shelf.recording)),
+        Route("/recordings/{number:number}/maps/{run:number}/{frame:number}", partial(numbered, looked.around)),
+        Route("/{kind}/{number:number}", media),
     ]
+
+
+def _numbers() -> None:
+    """Numbers in addresses are short ones: Python refuses to read thousands of digits."""
+    from starlette.convertors import IntegerConvertor, register_url_convertor
+
+    class Number(IntegerConvertor):
+        regex = "[0-9]{1,9}"
+
+    register_url_convertor("number", Number())
 
 
 def listen(port: int) -> socket.socket:

@@ -11,7 +11,7 @@ from cache.errors import UsageError
 from cache.records import StreamSpec
 from fuse.feeding.batch import HeadInputs
 from fuse.heads import HEADS, Head
-from fuse.heads._base import OutputConfig
+from fuse.heads._base import OutputConfig, look
 from fuse.heads._regressor import Regressor
 from fuse.losses import LOSSES
 from fuse.temporal import TemporalOptions, fronted
@@ -415,3 +415,47 @@ def test_the_bias_of_an_absent_stream_is_not_data(name, adapters):
     with torch.no_grad():
         getattr(head, adapters)["voice"].bias += 10
     assert torch.equal(head(x, present, real), before)
+
+
+@every_head
+def test_attention_maps_sum_to_one_over_what_is_there_and_show_nothing_else(name, n):
+    head = build(name, n)
+    x, partly, real = batch(n)
+    for state, present in states(partly, real).items():
+        seen = {m: p & real for m, p in present.items()}
+        seen["all streams"] = torch.stack(list(seen.values())).any(dim=0)
+        for one in look(head, x, present, real):
+            assert one.weights.isfinite().all(), (state, one.stage)
+            assert one.stage
+            assert one.means
+            if one.over == "features":
+                assert one.weights.abs().max() <= 1
+                continue
+            if one.over == "time":
+                assert one.weights.shape == (B, L, L)
+                keys = seen[one.keys[0]].unsqueeze(1).expand(B, L, L)
+            else:
+                always = torch.ones_like(real)  # what is no stream, such as the two sides of a gate, is always there
+                keys = torch.stack([seen.get(m, always) for m in one.keys], dim=-1)
+            asked = seen[one.query] & keys.any(dim=-1)
+            assert (one.weights >= 0).all()
+            assert (one.weights[~keys] == 0).all(), (state, one.stage)
+            torch.testing.assert_close(one.weights.sum(dim=-1), asked.float(), atol=1e-5, rtol=0)
+
+
+@every_head
+def test_looking_at_a_head_changes_nothing(name, n):
+    x, present, real = batch(n)
+    looked, other = build(name, n).train(), build(name, n).train()
+    noise = torch.get_rng_state()
+    first = look(looked, x, present, real)
+    assert torch.equal(noise, torch.get_rng_state())
+    assert all(module.training for module in looked.modules())
+    assert looked.state_dict().keys() == other.state_dict().keys()
+    assert all(torch.equal(v, other.state_dict()[k]) for k, v in looked.state_dict().items())
+    results = []
+    for head in (looked, other):
+        torch.manual_seed(4)
+        results.append(step(head, x, present, real))
+    assert all(torch.equal(g, results[1][k]) for k, g in results[0].items() if g is not None)
+    assert not any(one.weights.requires_grad for one in first)

@@ -4,6 +4,8 @@ import json
 import shutil
 import threading
 import wave
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.store import FeatureCache
 from extract.media import VideoFile
 from fuse.prediction_files import save_predictions
+from fuse.recipe import TrainRecipe
+from fuse.train import run_train
 from fuse.view.data import open_shelf
 from fuse.view.server import address, listen, make_app, make_server
 from fuse.view.sources import open_sources
@@ -97,8 +101,8 @@ def shelf(corpus, tmp_path_factory):
     )
 
 
-@pytest.fixture(scope="module")
-def url(shelf):
+@contextmanager
+def served(shelf):
     sock = listen(0)
     server = make_server(make_app(shelf, "token"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
@@ -107,6 +111,41 @@ def url(shelf):
     server.should_exit = True
     thread.join()
     sock.close()
+
+
+@pytest.fixture(scope="module")
+def url(shelf):
+    with served(shelf) as where:
+        yield where
+
+
+@pytest.fixture(scope="module")
+def runs(toy_cache, tmp_path_factory):
+    """Runs whose heads look at moments, at streams, correlate, do not look at all; and predictions alone."""
+    root = tmp_path_factory.mktemp("looks")
+    small = {"epochs": 1, "device": "cpu", "batch_size": 8, "runs": root}
+    kinds = {
+        "maven": {"d": 16, "d_proj": 24, "d_att": 8},
+        "can": {"width": 8},
+        "jca": {"width": 8, "k": 4},
+        "concat": {},
+    }
+    windows = {"jca": {"tokens": 4, "hop": 2, "stride": 8}}
+    found = [
+        run_train(
+            TrainRecipe(h, toy_cache.root, options=o, **small, **windows.get(h, {"tokens": 40, "hop": 20})), quiet=True
+        )
+        for h, o in kinds.items()
+    ]
+    folders = [Path(run.folder) for run in found]
+    shutil.copytree(folders[0] / "predictions" / "validation", root / "files")
+    return open_shelf(open_sources([*folders, root / "files"]), toy_cache)
+
+
+@pytest.fixture(scope="module")
+def runs_url(runs):
+    with served(runs) as where:
+        yield where
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +220,16 @@ class Page:
 
 @pytest.fixture
 def page(chromium, url, shelf):
+    yield from watched(chromium, url, shelf)
+
+
+@pytest.fixture
+def looks(chromium, runs_url, runs):
+    yield from watched(chromium, runs_url, runs)
+
+
+def watched(chromium, url, shelf):
+    """A page of which nothing may be heard in the console, and that asks nobody else for anything."""
     one = Page(chromium, url, shelf)
     one.size(1280)
     for kind in ("browser", "performance"):
@@ -408,3 +457,99 @@ def test_scrubbing_nine_thousand_frames_of_eight_runs_is_smooth(page):
     assert np.median(gaps) < 50
     cursor, screen = page.settled()
     assert cursor == screen
+
+
+def choose(page, run):
+    page.js(
+        """const s = document.querySelector('#maps select');
+        s.value = arguments[0]; s.dispatchEvent(new Event('change'));""",
+        run,
+    )
+
+
+FIRST_LABEL = "(document.querySelector('#maps canvas')?.getAttribute('aria-label') ?? '')"
+NOTE = "document.querySelector('#maps .note').textContent"
+MAPS = "performance.getEntriesByType('resource').filter(r => r.name.includes('/maps/')).length"
+
+
+def test_attention_opens_on_request_and_follows_the_cursor(looks):
+    looks.open("rec5", film=False)
+    inside = "return document.querySelector('#maps .inside').checkVisibility()"
+    assert not looks.js(inside)
+    assert looks.js(f"return {MAPS}") == 0
+    looks.key("a")
+    looks.until(f"{FIRST_LABEL}.includes('At 0:00.00')")
+    assert looks.js(inside)
+    titles = looks.js("return [...document.querySelectorAll('#maps figcaption')].map(f => f.textContent)")
+    assert titles[:2] == ["face at voice", "face at words"]
+    assert len(titles) == 6 + 3 + 2
+    assert "0:00.00 to 0:01.56" in looks.js(f"return {NOTE}")
+    image = "return document.querySelector('#maps canvas').toDataURL()"
+    before = looks.js(image)
+    for _ in range(5):
+        looks.key("ArrowRight")
+    looks.until(f"{FIRST_LABEL}.includes('At 0:00.20')")
+    assert looks.js(image) != before
+    assert looks.js(f"return {MAPS}") == 1  # it is the same window
+    for _ in range(6):
+        looks.key("ArrowRight")
+    looks.until("document.querySelector('#maps figure p').textContent === 'now: nothing there'")  # no face in frame 11
+    looks.key("End")
+    looks.until(f"{FIRST_LABEL}.includes('At 0:04.96')")
+    assert "to 0:04.96" in looks.js(f"return {NOTE}")
+    looks.js("document.querySelector('#maps h2 button').click()")
+    assert not looks.js(inside)
+
+
+def test_attention_of_another_run_and_of_one_that_has_none(looks):
+    looks.open("rec5", film=False)
+    looks.key("a")
+    looks.until(f"{FIRST_LABEL}.includes('face at voice')")
+    choose(looks, 1)
+    looks.until("document.querySelectorAll('#maps .strips canvas').length === 1")
+    looks.until(f"{FIRST_LABEL}.includes('now face')")
+    choose(looks, 2)
+    looks.until(f"{FIRST_LABEL}.includes('face with itself')")
+    assert "no weights" in looks.js("return document.querySelector('#maps .means').textContent")
+    choose(looks, 3)
+    looks.until(f"{NOTE} === 'This head (concat on face, voice, words) has no attention to show.'")
+    assert looks.js("return document.querySelectorAll('#maps canvas').length") == 0
+    choose(looks, 4)
+    looks.until(f"{NOTE}.includes('predictions alone')")
+    looks.key("j")
+    looks.until("document.getElementById('name').textContent === 'rec6'")
+    choose(looks, 0)
+    looks.until(f"{FIRST_LABEL}.includes('At 0:00.00')")
+    looks.js("document.querySelector('#maps select').focus()")
+    looks.driver.switch_to.active_element.send_keys("\ue015")  # an arrow chooses a run, and moves no cursor
+    looks.until("document.querySelectorAll('#maps .strips').length === 1")
+    assert looks.frame == 0
+
+
+def test_a_press_on_a_map_goes_to_the_moment_that_looks(looks):
+    looks.open("rec5", film=False)
+    looks.key("a")
+    looks.until(f"{FIRST_LABEL}.includes('At 0:00.00')")
+    looks.js("""const c = document.querySelector('#maps canvas'), b = c.getBoundingClientRect();
+        c.dispatchEvent(new MouseEvent('click', {clientX: b.left + 9, clientY: b.top + b.width * 0.51}))""")
+    assert looks.frame == 20  # of 40
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_attention_narrow_and_wide_light_and_dark(looks, theme):
+    feature = {"name": "prefers-color-scheme", "value": theme}
+    looks.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    for width in (1280, 390):
+        looks.size(width)
+        looks.open("rec5", film=False)
+        looks.key("a")
+        for run, there in ((0, "face at voice"), (1, "now face"), (2, "face with itself")):
+            choose(looks, run)
+            looks.until(f"{FIRST_LABEL}.includes('{there}')")
+            looks.later("requestAnimationFrame(() => requestAnimationFrame(done))")
+            assert looks.js("return document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+            boxes = looks.js("""return [...document.querySelectorAll('#maps canvas')].map(c => {
+                const b = c.getBoundingClientRect(); return [b.left, b.right, b.width, b.height, c.width]; })""")
+            assert all(left >= 0 and right <= width for left, right, *_ in boxes)
+            assert all(abs(wide - pixels) <= 1 for _, _, wide, _, pixels in boxes)
+    looks.size(1280)

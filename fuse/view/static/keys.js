@@ -8,7 +8,7 @@ export function listen(does, help) {
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
     const on = event.target;
-    if (on instanceof HTMLInputElement) return;
+    if (on instanceof HTMLInputElement || on instanceof HTMLSelectElement) return;
     const presses = on instanceof HTMLButtonElement && (event.key === " " || event.key === "Enter");
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const act = does[key] ?? (/^[1-9]$/.test(key) ? () => does.run(Number(key) - 1) : null);

@@ -1,9 +1,10 @@
-// The page: opens recordings, and joins the list, the clock, the traces and the circumplex. All text is set as text.
+// The page: opens recordings, and joins the list, the clock, the traces, the circumplex and the maps. All text is set as text.
 
 import { Circle } from "./circle.js";
 import { Clock } from "./clock.js";
 import { listen } from "./keys.js";
 import { List, score } from "./list.js";
+import { Maps } from "./maps.js";
 import { mark, penOf, themes } from "./palette.js";
 import { clockText, Traces } from "./traces.js";
 
@@ -15,6 +16,7 @@ const clock = new Clock($("film"), $("sound"), { onframe: show, onstate: playing
 const traces = new Traces($("traces"), (t) => clock.seekTime(t));
 const circle = new Circle($("circle"));
 const list = new List($("list"), go);
+const maps = new Maps($("maps"), got, (frame) => clock.seek(frame));
 
 async function got(path) {
   const answer = await fetch(path);
@@ -76,6 +78,7 @@ function fill(data, number) {
   $("traces").setAttribute("aria-valuemin", data.pts[0]);
   $("traces").setAttribute("aria-valuemax", data.pts.at(-1));
   tell(data);
+  maps.load(number, data, page.listing.runs);
   noFilm(data.media ? "" : "No media: give the corpus with --root.");
   draw();
   clock.load(data.pts, data.end, data.media ? `media/${number}` : null, data.sound ? `sound/${number}` : null);
@@ -156,6 +159,7 @@ function show(frame) {
     arousal.textContent = score(values?.arousal[frame]);
   }
   words(t);
+  maps.show(frame);
 }
 
 /** What is said now, in the middle, between what was and what will be. */
@@ -189,7 +193,7 @@ function unplayable(why) {
   noFilm(`This browser cannot play the file${why ? ` (${why})` : ""}. Everything else works without it.`);
 }
 
-const toggleTheme = themes($("theme"), () => { if (page.data) list.draw(), draw(); });
+const toggleTheme = themes($("theme"), () => { if (page.data) list.draw(), draw(), maps.draw(); });
 const ask = () => $("help").showModal();
 const second = (way) => clock.seekTime(clock.time + way);
 $("ask").addEventListener("click", ask);
@@ -215,6 +219,7 @@ listen({
   "=": () => traces.zoom(0.5),
   "-": () => traces.zoom(2),
   0: () => traces.zoom(0),
+  a: () => maps.toggle(),
   m: () => clock.mute(!clock.muted),
   "/": () => {
     document.body.classList.add("listing");

@@ -20,14 +20,10 @@ from cache.store import FeatureCache
 from extract.demo import write
 
 TOP = Path(__file__).parents[1]
-README = (TOP / "README.md").read_text(encoding="utf-8")
-TYPED = re.compile(r"```bash\n(.*?)```|`((?:python cli\.py |cache |train-fusion )[^`…]+)`", re.S)
-LINES = [
-    line.partition("  #")[0].strip()
-    for block, inline in TYPED.findall(README)
-    for line in (block or inline.replace("\n", " ")).splitlines()
-]
-
+README = "".join((TOP / name).read_text(encoding="utf-8") for name in ("README.md", "cache/SCALE.md"))
+TYPED = re.compile(r"```bash\n(.*?)```|`((?:python cli\.py|cache \w+|train-fusion) [^`…]+)`", re.S)
+FOUND = ((block or inline.replace("\n", " ")).splitlines() for block, inline in TYPED.findall(README))
+LINES = list(dict.fromkeys(line.partition("  #")[0].strip() for lines in FOUND for line in lines))
 OURS = ("python cli.py ", "cache ", "train-fusion ", "make extract ")
 
 #: What a line has in it -> why it is not run here.
@@ -36,8 +32,9 @@ NOT_RUN = {
     "make check": "lint and types",
     "make bench": "benchmarks/",
     "pip install": "installs",
-    "--scheduler tcp://HOST": "wants machines: tests/extract/test_cluster.py",
+    "scheduler tcp://": "wants machines: tests/extract/test_cluster.py",
     "--cluster slurm": "wants a queue: tests/extract/test_cluster.py",
+    "--against FILE": "no file's name; another line has one",
     "--faces tracked": "YuNet's weights are the hub's: tests/extract/test_faces.py",
     "--recogniser": "Whisper's weights are the hub's: tests/extract/test_asr.py",
     "--plugin my_head.py": "the README's head is trained in tests/fuse/test_train.py",
@@ -69,11 +66,11 @@ LEAVES = {
     "--partition test": "var/predict/affwild2/jca-*/test/*.csv",
     "submit": "submission.txt",
     "report": "report.html",
-    "--folds 5": "var/runs/*/jca-5folds-by-subject-*/crossvalidation.json",
+    "--folds 5 --fold-by": "var/runs/*/jca-5folds-by-subject-*/crossvalidation.json",
     "robustness var": "var/robustness/curves.png",
-    "ensemble": "var/runs/demo/ensemble-*/validation.json",
-    "cache inspect": "var/inspect/demo01.png",
-    "cache receipt": "receipt.json",
+    "ensemble var/runs/demo": "var/runs/demo/ensemble-*/validation.json",
+    "cache inspect demo01": "var/inspect/demo01.png",
+    "cache receipt --out": "receipt.json",
     "cache export": "demo.h5",
 }
 LAST = ("report ",)  # of curves that a line below it makes
@@ -158,11 +155,14 @@ def words_of(line, corpus):
 def prepare(line):
     """What a line wants that no other line makes; the line with the keys of this cache."""
     line = re.sub(r"^make extract DATASET=(\w+)", r"extract --dataset \1 --root data/\1", line)  # as in the Makefile
+    line = line.replace("video10_1_left", "demo01")  # a name of the corpus itself
     if "sample.txt" in line:
         rows = [f"{f.stem}/{n:05d}.jpg,," for f in Path("var/predict/affwild2").glob("*/test/*.csv") for n in (1, 2)]
         Path("sample.txt").write_text("\n".join(["image_location,valence,arousal", *rows]) + "\n")
     if "var/cache/other" in line:
         shutil.copytree("var/cache/demo", "var/cache/other")
+    if "cache pca swin" in line or "cache duplicates swin" in line:  # there are several by now
+        return line.replace(" swin", f" {min(Path('var/cache/demo/features').glob('swin-*')).name}")
     if "cache diff" in line:
         more = "--visual swin@weights=random:1 --audio none --text none"
         assert say(shlex.split(f"extract --recipe demo --root var/demo/corpus {more}")) == (0, "")

@@ -20,7 +20,7 @@ import psutil
 from distributed import Client, Scheduler, Worker
 
 from cache.cluster import Work, answers
-from cache.records import Aligned, Timeline
+from cache.records import Aligned, Labels, Partitions, Timeline
 from cache.store import FeatureCache
 
 TOP = Path(__file__).parent
@@ -93,9 +93,11 @@ def one_recording(root: Path) -> tuple[FeatureCache, int, int]:
     for name, dim in DIMS.items():
         spec = cache.declare(name, "visual", dim, {"of": name}, {})
         cache.write(spec.key, "r0", Aligned(np.zeros((frames, dim), np.float32), np.ones(frames, bool)))
-    files = [f for f in root.rglob("*") if f.is_file()]
+    frames_of = {"r0": Labels(np.zeros((frames, 2), np.float32), np.ones(frames, bool))}
+    cache.labels.write("va", frames_of, Partitions({"r0": "train"}))
+    files = [f for f in root.rglob("*") if f.is_file() and "r0" in f.parts]
     values = sum(frames * dim * 2 for dim in DIMS.values())
-    return cache, len(files) - 5, sum(f.stat().st_size for f in files) - values
+    return cache, len(files), sum(f.stat().st_size for f in files) - values
 
 
 def opening_s(cache: FeatureCache, recordings: int, folder: Path) -> float:

@@ -19,6 +19,7 @@ from cache.errors import CacheError, UsageError
 from cache.mark import is_inside
 
 _AT_ONCE = 64  # files asked for together
+_PUT_S, _SLOWEST = 900.0, 100_000  # seconds of sending anything; and bytes a second
 _HERE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # while fetching, of this disk
 _NO_FOLDERS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss", "memory"}
 _TAKEN = re.compile("PreconditionFailed|ConditionalRequestConflict")
@@ -67,14 +68,15 @@ class Far:
         with self._reaching():
             self._make_folders(files)
             for some in _batches(files):
-                fs.put([str(path) for path in some.values()], [f"{base}/{name}" for name in some])
+                size = sum(path.stat().st_size for path in some.values())
+                fs.put([str(p) for p in some.values()], [f"{base}/{name}" for name in some], **_in_time(fs, size))
 
     def put_bytes(self, name: str, data: bytes) -> None:
         """Send one small file."""
         fs, base = _file_system(self.url)
         with self._reaching():
             self._make_folders([name])
-            fs.pipe_file(f"{base}/{name}", data)
+            fs.pipe_file(f"{base}/{name}", data, **_in_time(fs, len(data)))
 
     def create(self, name: str, data: bytes) -> bytes:
         """Send one small file where there is none; returns what is there then, nothing if it is gone again.
@@ -85,10 +87,10 @@ class Far:
         with self._reaching():
             self._make_folders([name])
             try:
-                fs.pipe_file(f"{base}/{name}", data, mode="create")
+                fs.pipe_file(f"{base}/{name}", data, mode="create", **_in_time(fs, len(data)))
             except Exception as error:  # a repeated request may find what it made itself
                 if getattr(error, "errno", 0) == errno.ENOSYS:  # a store that knows no conditions
-                    fs.pipe_file(f"{base}/{name}", data)
+                    fs.pipe_file(f"{base}/{name}", data, **_in_time(fs, len(data)))
                 elif not isinstance(error, FileExistsError) and not _TAKEN.search(str(error.__cause__)):
                     raise
         return self.read(name)
@@ -164,6 +166,15 @@ def _patience(url: str) -> dict[str, Any]:
     if told & {"config_kwargs", "max_attempts", "retry_mode", "AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"}:
         return {}
     return {"config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": 6}}}
+
+
+def _in_time(fs: Any, size: int) -> dict[str, float]:
+    """A limit on sending so many bytes, retries included.
+
+    A server that says that it listens to a body, and then nothing, is waited for without end otherwise: aiohttp's limit
+    on reading is dropped with that first answer.
+    """
+    return {"timeout": _PUT_S + size / _SLOWEST} if fs.async_impl else {}
 
 
 def _batches(files: Mapping[str, Path]) -> Iterator[dict[str, Path]]:

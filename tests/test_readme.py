@@ -10,7 +10,7 @@ import typer
 import cli
 
 TOP = Path(__file__).parents[1]
-README = (TOP / "README.md").read_text(encoding="utf-8")
+README = "".join((TOP / name).read_text(encoding="utf-8") for name in ("README.md", "cache/SCALE.md"))
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.S)
 TYPED = [line.strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 INLINE = re.findall(r"`(python cli\.py [^`…]+|cache [a-z]+ [^`]*)`", README)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from cache.progress import progress
 from cache.recipe import build, merge
 from cache.registry import load_plugin
 from cache.store import FeatureCache
+from fuse.feeding.locked import has_labels
+from fuse.feeding.snapshot import take_snapshot
 from fuse.many import run_many
 from fuse.recipe import TrainRecipe, chosen_recipe, read_table
 from fuse.tables.grid import AblateRecipe, Grid, Row, grid_rows
@@ -18,6 +21,7 @@ from fuse.tables.roles import cast
 from fuse.tables.summary import RowResult, ranked, summarise
 from fuse.train import prepare
 
+log = logging.getLogger("affuse")
 _SETTINGS = ("runs", "train", "heads", "seeds", "workers", "scheduler", "cluster", "partition")
 
 
@@ -33,14 +37,28 @@ def ablate_recipe(recipe: Path | None, given: dict[str, Any], grid: Grid | None 
                 "neither a recipe nor heads are named", hint="give --recipe jca-table, or --heads concat,jca"
             )
         data = _over(read_table(recipe), given)
-        return cast(build(AblateRecipe, {**data, "cache": data.get("cache") or find_cache(None, None)}))
+        return _complete({**data, "cache": data.get("cache") or find_cache(None, None)})
     root = given.get("cache") or find_cache(None, None)
     table = read_table(chosen_recipe(root, recipe))
     settings = {k: v for k, v in table.items() if k in _SETTINGS}
     for plugin in given.get("train", {}).get("plugins", []):
         load_plugin(Path(plugin))
     own = {"cache": root, "rows": grid_rows(grid, FeatureCache(root))}
-    return cast(build(AblateRecipe, merge(_over(settings, given), own)))
+    return _complete(merge(_over(settings, given), own))
+
+
+def _complete(data: dict[str, Any]) -> AblateRecipe:
+    """With streams for its roles, and scored on test; on validation where test has no labels and none is named."""
+    recipe = cast(build(AblateRecipe, data))
+    if "partition" in data or _labelled(recipe, "test"):
+        return recipe
+    log.info("test has no labels here: the table is of validation")
+    return dataclasses.replace(recipe, partition="validation")
+
+
+def _labelled(recipe: AblateRecipe, partition: str) -> bool:
+    protocol = recipe.train.get("labels", TrainRecipe.labels)
+    return has_labels(take_snapshot(FeatureCache(recipe.cache), (), protocol), partition)
 
 
 def _over(data: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -60,10 +78,10 @@ def run_ablate(recipe: AblateRecipe, *, resume: bool = False, quiet: bool = Fals
         )
     seeds = [row.seeds or recipe.seeds for row in recipe.rows]
     recipes = [_train_recipe(recipe, r, s) for r, n in zip(recipe.rows, seeds, strict=True) for s in range(n)]
-    scheduler, cluster = recipe.scheduler, recipe.cluster
-    _check_all(recipes, recipe.partition, elsewhere=bool(scheduler or cluster))
+    _check_all(recipe, recipes)
+    place = {"scheduler": recipe.scheduler, "cluster": recipe.cluster}
     with progress("train", len(recipes), quiet=quiet) as step:
-        results = run_many(recipes, recipe.workers, scheduler=scheduler, cluster=cluster, resume=resume, told=step)
+        results = run_many(recipes, recipe.workers, **place, resume=resume, told=step)
     ends = itertools.accumulate(seeds)
     groups = [results[end - n : end] for n, end in zip(seeds, ends, strict=True)]
     return ranked([summarise(row, group, recipe.partition) for row, group in zip(recipe.rows, groups, strict=True)])
@@ -81,12 +99,15 @@ def _train_recipe(recipe: AblateRecipe, row: Row, seed: int) -> TrainRecipe:
     )
 
 
-def _check_all(recipes: list[TrainRecipe], partition: str, *, elsewhere: bool) -> None:
+def _check_all(recipe: AblateRecipe, recipes: list[TrainRecipe]) -> None:
     """Raises what any of the runs would raise for its recipe, before the first one trains.
 
-    elsewhere: that is where the device is, which then need not be here.
+    On a cluster the device is there, and need not be here.
     """
+    partition, elsewhere = recipe.partition, bool(recipe.scheduler or recipe.cluster)
     if partition not in ("validation", "test"):
         raise UsageError(f"an ablation is scored on validation or test, not on {partition!r}")
-    for recipe in (r for r in recipes if r.seed == 0):
-        prepare(dataclasses.replace(recipe, device="cpu") if elsewhere else recipe)
+    if not _labelled(recipe, partition):
+        raise UsageError(f"{partition} has no labels here: nothing can be scored on it", hint="partition = validation")
+    for run in (r for r in recipes if r.seed == 0):
+        prepare(dataclasses.replace(run, device="cpu") if elsewhere else run)

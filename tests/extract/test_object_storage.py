@@ -160,7 +160,8 @@ def test_a_server_that_fails_for_good_is_told_in_one_line_and_the_next_run_ends_
 
 def test_a_server_that_falls_silent_is_asked_again_after_the_time_the_user_has_set(s3, server, machine, monkeypatch):
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.5}})
-    server.fault = now_and_then(7, ("silent",))
+    often = now_and_then(3, ("silent",))
+    server.fault = lambda method, path: often(method, path) if method in ("GET", "HEAD") else None
     cache = FeatureCache.create(s3, "toy")
     cache.timelines.write("a", Timeline(np.arange(5) / 25, 0.2))
     key = cache.declare("vision", "visual", 2, {}, {}).key
@@ -168,6 +169,13 @@ def test_a_server_that_falls_silent_is_asked_again_after_the_time_the_user_has_s
     machine("there")
     assert (FeatureCache(s3).read(key, "a").values == 1).all()
     assert server.befell["silent"] > 2
+
+
+def test_a_server_that_listens_and_never_answers_ends_in_a_line(s3, server, monkeypatch):
+    monkeypatch.setattr("cache.far._PUT_S", 1.0)
+    server.fault = lambda method, _path: "silent" if method == "PUT" else None
+    with pytest.raises(CacheError, match=f"cannot reach {s3}: FSTimeoutError"):
+        FeatureCache.create(s3, "toy")
 
 
 @pytest.mark.parametrize("kind", SHORT)

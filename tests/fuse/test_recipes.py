@@ -1,6 +1,7 @@
 """Published tables: every row of every shipped recipe is built on a cache that has its roles, and says what it used."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from cache.store import FeatureCache
 from fuse.heads import HEADS
 from fuse.recipe import SHIPPED, read_table
 from fuse.tables.ablate import ablate_recipe, run_ablate
-from fuse.tables.grid import Row, make_grid
+from fuse.tables.grid import Grid, Row, make_grid
 from fuse.tables.ranked import conclude
 
 MODALITY = {"visual": ("i3d", "r3d", "resnet18", "resnet50", "swin"), "audio": ("spectrogram", "hubert")}
@@ -219,3 +220,20 @@ def test_a_heads_own_scope_and_optimiser_reach_training_and_a_recipe_is_over_the
     assert (saved["ccc_scope"], saved["optimiser"]) == ("window", "adam")
     assert trained(ccc_scope="batch")[0] != own
     assert trained(optimiser="adamw", weight_decay=0.5)[0] != trained(weight_decay=0.5)[0]
+
+
+def test_without_labels_of_test_a_table_is_of_validation_or_refused_before_it_trains(toy_cache, tmp_path):
+    root = tmp_path / "cache"
+    shutil.copytree(toy_cache.root, root)
+    split = toy_cache.labels.partitions("va").of
+    kept = {r: toy_cache.labels.read("va", r) for r, p in split.items() if p != "test"}
+    shutil.rmtree(root / "labels")
+    FeatureCache(root).labels.write("va", kept, toy_cache.labels.partitions("va"))
+    given = {"cache": root, "runs": tmp_path / "runs", "seeds": 1, "train": TINY}
+    table = ablate_recipe(None, given, Grid(("concat",)))
+    assert table.partition == "validation"
+    assert run_ablate(table, quiet=True)[0].raw["mean"].values
+    with pytest.raises(UsageError, match="test has no labels here"):
+        run_ablate(ablate_recipe(None, {**given, "partition": "test", "runs": tmp_path / "none"}, Grid(("concat",))))
+    assert not (tmp_path / "none").exists()
+    assert ablate_recipe(None, {**given, "cache": toy_cache.root}, Grid(("concat",))).partition == "test"

@@ -28,7 +28,7 @@ from extract.outcome import Failure, Outcome
 from extract.plan import Job, plan
 from extract.recipe import ExtractRecipe
 from extract.sizes import Size, bytes_needed, check_room, size_of
-from extract.spent import Spent, bottleneck
+from extract.spent import Spent, bottleneck, rounded
 from extract.streams import Stream, Wanted, declare
 from extract.underway import Underway
 
@@ -87,8 +87,8 @@ def _run(recipe: ExtractRecipe, prepared: Prepared, cache: FeatureCache, start: 
         label = _every(LABELS_EVERY_S, lambda: index_labels(dataset, cache))
         bench = Bench(cache, streams, recipe.deadline_s, recipe.fps)
         underway = Underway(jobs, sizes, bench.watch)
-        how_far = {"quiet": quiet, "whole": underway.whole, "below": underway.lines}
-        with progress("extract", len(jobs), **how_far) as step, closing(extracted(jobs, recipe, bench)) as ended:
+        shown = progress("extract", len(jobs), quiet=quiet, whole=underway.whole, below=underway.lines)
+        with shown as step, closing(extracted(jobs, recipe, bench)) as ended:
             for recording, outcome in ended:
                 outcomes[recording] = outcome
                 step(*underway.end(recording, outcome.spent))
@@ -109,7 +109,9 @@ def _run(recipe: ExtractRecipe, prepared: Prepared, cache: FeatureCache, start: 
     made = sum(len(o.made) for o in outcomes.values())
     seconds = round(time.monotonic() - start, 2)
     where = cache.where, [*streams], len(recordings)
-    return ExtractResult(*where, made, kept, seconds, notes, failures, underway.spent, bottleneck(underway.spent))
+    return ExtractResult(
+        *where, made, kept, seconds, notes, failures, rounded(underway.spent), bottleneck(underway.spent)
+    )
 
 
 def prepare(recipe: ExtractRecipe) -> Prepared:

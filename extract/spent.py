@@ -68,7 +68,12 @@ class Watch:
 def together(some: Iterable[Spent]) -> Spent:
     """Their sum."""
     listed = list(some)
-    return Spent(*(round(sum(getattr(s, what) for s in listed), 3) for what in _SAID))
+    return Spent(*(sum(getattr(s, what) for s in listed) for what in _SAID))
+
+
+def rounded(spent: Spent) -> Spent:
+    """To milliseconds."""
+    return Spent(*(round(getattr(spent, what), 3) for what in _SAID))
 
 
 def bottleneck(spent: Spent) -> str:

@@ -35,6 +35,7 @@ class LabelStore:
         """
         folder = self._folder(protocol)
         record = {"protocol": protocol, "partitions": partitions.of, "subjects": partitions.subjects}
+        record |= {"groups": partitions.groups} if partitions.groups else {}
         record |= {"delays": delays} if delays else {}
         if self._same(protocol, labels, record):
             return False
@@ -96,7 +97,7 @@ class LabelStore:
                 hint="write them with: python cli.py index --dataset NAME --root DIR",
             )
         record = attributes(folder)
-        return Partitions(record["partitions"], record["subjects"])
+        return Partitions(record["partitions"], record["subjects"], record.get("groups", {}))
 
     def delays(self, protocol: str) -> dict[str, float]:
         """Seconds by which recordings' labels were moved earlier, of those that were."""

@@ -178,10 +178,15 @@ class StreamSpec:
 
 @dataclass(frozen=True)
 class Partitions:
-    """Which recording is in which partition, and whom it shows. subjects may lack recordings of unknown subject."""
+    """Which recording is in which partition, and whom it shows.
+
+    subjects may lack recordings of unknown subject. groups: recordings of one film, such as two people in it, by a name
+    that they share; it may lack those of a film of their own.
+    """
 
     of: dict[str, str] = field(default_factory=dict)
     subjects: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
 
     def members(self, partition: str) -> list[str]:
         """Recording ids of one partition, sorted."""

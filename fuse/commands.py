@@ -246,7 +246,9 @@ def robustness(
 
 @command(fuse_app, "report")
 def report(
-    paths: Annotated[list[Path], typer.Argument(help="Runs, or the folder of an ablation's table.", metavar="RUN")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Runs, ensembles, cross-validations; or a table's folder.", metavar="RUN")
+    ],
     out: Annotated[Path, typer.Option(help="The one file.", metavar="FILE")] = Path("report.html"),
     partition: Annotated[str, typer.Option(help="validation, or test, which is counted.")] = "validation",
     robustness: Annotated[
@@ -257,7 +259,8 @@ def report(
 ) -> None:
     """One HTML file that needs nothing else: tables with intervals, the verdict, traces, errors, settings, receipts.
 
-    A run without -seedN is all its seeds. Print it from a browser for a PDF. No frame, word or sound is in it; traces
+    A run without -seedN is all its seeds; an ensemble is a row, and so is a cross-validation (--partition test), each
+    with what its runs are worth alone. Print it from a browser for a PDF. No frame, word or sound is in it; traces
     of annotations are pictures. Without the cache the parts that need labels are left out, and it says so.
 
     Example: python cli.py report var/runs/demo/maven-... var/runs/demo/concat-... --out report.html

@@ -88,7 +88,7 @@ def merge_labels(
             moved = attributes(cache.root / "labels" / folder_of(protocol)).get("delays", {})
         other = [r for r in new if r in old and not _equal(old[r], new[r])]
         notes += [f"labels of {len(other)} recordings under {protocol!r} were replaced"] if other else []
-        merged = Partitions({**had.of, **split.of}, {**had.subjects, **split.subjects})
+        merged = Partitions({**had.of, **split.of}, {**had.subjects, **split.subjects}, {**had.groups, **split.groups})
         kept = {r: d for r, d in moved.items() if r not in new}
         cache.labels.write(protocol, {**old, **new}, merged, {**kept, **delays.get(protocol, {})})
     return notes

@@ -119,8 +119,8 @@ class Csd(Layout):
         if split is None:
             self.note("the layout has no partitions: give them to train heads: --labels TABLE.csv (name,partition)")
             return Partitions({}, {r: r.split("[")[0] for r in self.recordings if r.endswith("]")})
-        of, subjects = (dict(split.get(k) or {}) for k in ("partitions", "subjects"))
-        return Partitions({str(r): str(p) for r, p in of.items()}, {str(r): str(s) for r, s in subjects.items()})
+        told = (dict(split.get(k) or {}) for k in ("partitions", "subjects", "groups"))
+        return Partitions(*({str(r): str(name) for r, name in one.items()} for one in told))
 
     def read(self, recording: str, streams: Collection[str]) -> Foreign:
         """One recording."""
@@ -167,7 +167,7 @@ def _id(data: "h5py.Group", key: str) -> str:
 
 def _write_labels(cache: FeatureCache, protocol: str, path: Path) -> None:
     split = cache.labels.partitions(protocol)
-    ours = {"partitions": split.of, "subjects": split.subjects}
+    ours = {"partitions": split.of, "subjects": split.subjects, "groups": split.groups}
     with open_h5(path, "w") as file:
         data = _sequence(file, _LABELS, cache, {"dimension names": ["valence", "arousal"], _OURS: ours})
         for recording in cache.labels.recordings(protocol):

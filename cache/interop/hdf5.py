@@ -114,7 +114,8 @@ class Hdf5(Layout):
         self._protocols = {str(_record(group)["protocol"]): folder for folder, group in protocols}
         for protocol, folder in self._protocols.items():
             record = _record(child(child(self._file, "labels"), folder))
-            self.partitions[protocol] = Partitions(_texts(record["partitions"]), _texts(record["subjects"]))
+            told = (record["partitions"], record["subjects"], record.get("groups", {}))
+            self.partitions[protocol] = Partitions(*map(_texts, told))
             self.delays[protocol] = {str(r): float(d) for r, d in record.get("delays", {}).items()}
 
     def read(self, recording: str, streams: Collection[str]) -> Foreign:

@@ -8,7 +8,7 @@ there but whose crops are is a recording of crops alone.
 
 import fnmatch
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,5 +149,8 @@ class Affwild2Layout(Dataset):
         return None
 
     def partitions(self) -> Partitions:
-        """The split that the annotation folders spell."""
-        return Partitions(dict(sorted(self._partition_of.items())), dict(sorted(self._subjects().items())))
+        """The split that the annotation folders spell; people in one video are a group."""
+        films = {r.id: r.group for r in self.recordings()}
+        shared = Counter(films.values())
+        groups = {trial: film for trial, film in films.items() if shared[film] > 1}
+        return Partitions(dict(sorted(self._partition_of.items())), dict(sorted(self._subjects().items())), groups)

@@ -3,6 +3,7 @@
 Fold i is scored once, fold i + 1 chooses the epoch, the rest trains, so that no fold is both chosen on and reported.
 """
 
+from collections import defaultdict
 from dataclasses import replace
 from typing import Literal
 
@@ -19,6 +20,8 @@ FoldBy = Literal["recording", "subject"]
 def folded(split: Partitions, folds: int, fold: int, by: FoldBy) -> Partitions:
     """The partitions of one fold; the official test is in none of them. by: whom a fold may not share with another.
 
+    People in one film share its sound, so recordings of a group are in one fold, whoever they show.
+
     Raises UsageError where a subject is not known, or where there are fewer units than folds.
     """
     pool = [r for r, p in split.of.items() if p in TUNING]
@@ -28,10 +31,22 @@ def folded(split: Partitions, folds: int, fold: int, by: FoldBy) -> Partitions:
             f"the subject of {len(unknown)} of {len(pool)} recordings is not known, such as {unknown[0]!r}",
             hint="fold by recording: --fold-by recording",
         )
-    unit = {r: split.subjects[r] if by == "subject" else r for r in sorted(pool)}
+    unit = _joined({r: split.subjects[r] if by == "subject" else r for r in sorted(pool)}, split.groups)
     place = _places(list(unit.values()), folds)
     names = {fold: "test", (fold + 1) % folds: "validation"}
-    return Partitions({r: names.get(place[u], "train") for r, u in unit.items()}, split.subjects)
+    return replace(split, of={r: names.get(place[u], "train") for r, u in unit.items()})
+
+
+def _joined(unit: dict[str, str], films: dict[str, str]) -> dict[str, str]:
+    """Units that have a film in common get one name, the first of theirs."""
+    home = {name: name for name in unit.values()}
+    members = defaultdict(set)
+    for recording, name in unit.items():
+        members[films.get(recording, recording)].add(name)
+    for names in members.values():
+        linked = {home[name] for name in names}
+        home |= {name: min(linked) for name, at in home.items() if at in linked}
+    return {recording: home[name] for recording, name in unit.items()}
 
 
 def cut(snapshot: Snapshot, folds: int, fold: int | None, by: FoldBy) -> Snapshot:

@@ -50,7 +50,8 @@ class Spread:
 
 @dataclass(frozen=True)
 class Closer:
-    """One run on a partition. names: what each recording is called here; hardest first, as recordings are.
+    """One row's first seed on a partition. chosen: why this one. names: what each recording is called here; hardest
+    first, as recordings are.
 
     others: by recording, the median of its mean CCC over all runs; empty where they were scored on other recordings.
     lacking: why there is no spread, else empty.
@@ -58,6 +59,7 @@ class Closer:
 
     label: str
     run: str
+    chosen: str
     recordings: list[OfRecording]
     names: dict[str, str]
     others: dict[str, float]
@@ -66,17 +68,20 @@ class Closer:
 
 
 def look_closer(source: Source, partition: str, *, anonymous: bool) -> Closer:
-    """At the first seed of the row that validation says is best. Labels of ``test`` are opened once, and counted."""
+    """At the first seed of the row that validation says is best. Labels of ``test`` are opened once, and counted by
+    each run that is in it.
+    """
     row = source.table.rows[source.best]
     folder = Path(row.folders[0])
     found = of_recordings(_moments(folder, partition))
     names = {r.recording: f"recording {i}" if anonymous else as_text(r.recording) for i, r in enumerate(found, 1)}
     lacking, spread = "", None
     try:
-        spread = _spread(look(folder, partition), found, names)
+        spread = _spread(look(folder, source.predicted, partition), found, names)
     except AffuseError as error:  # a report says what it lacks, and is written all the same
         lacking = told(str(error), names)
-    return Closer(row.label, folder.name, found, names, _others(source, partition), spread, lacking)
+    chosen = "is best on validation" if row.validation.values else "comes first, as none was scored on validation"
+    return Closer(row.label, folder.name, chosen, found, names, _others(source, partition), spread, lacking)
 
 
 def told(text: str, names: dict[str, str]) -> str:

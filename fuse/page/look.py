@@ -1,5 +1,6 @@
-"""One run's predictions beside the annotations, through the one door to labels: opening test is counted."""
+"""One row's predictions beside the annotations, through the one door to labels: opening test is counted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,23 +28,30 @@ class Seen:
     labels: Labels
 
 
-def look(folder: Path, partition: str) -> dict[str, Seen]:
-    """Every recording of a partition that the run was scored on, with the labels of the cache it was trained on.
+def look(folder: Path, runs: Sequence[Path], partition: str) -> dict[str, Seen]:
+    """Every recording of a partition that was scored, with the labels of the cache that the runs were trained on.
+
+    folder: with the statistics, and the predictions too unless they are with the runs, as a cross-validation's are.
+    runs: the folder itself, or those that it is made of; each counts that test is opened.
 
     Raises CacheError where that cache is gone or holds other labels than those it was scored on, MissingData where
-    the run left no predictions.
+    there are no predictions.
     """
     scored = read_moments(folder / "statistics" / f"{partition}.csv", "raw")
-    files = {r: prediction_file(folder / "predictions" / partition, r) for r in scored.recordings}
+    homes = [f for f in (folder, *runs) if (f / "predictions" / partition).is_dir()] or [folder]
+    found = {r: [prediction_file(f / "predictions" / partition, r) for f in homes] for r in scored.recordings}
+    files = {r: next((f for f in each if f.is_file()), each[0]) for r, each in found.items()}
     lacking = [f for f in files.values() if not f.is_file()]
     if lacking:
         raise MissingData(f"there is no {lacking[0]}", hint="train the run again")
     predictions = {r: read_predictions(f) for r, f in files.items()}
-    snapshot = _snapshot(folder)
-    if partition == LOCKED:
-        labels = open_test_labels(snapshot, folder, "report")
-    else:
-        labels = tuning_labels(snapshot, partition)
+    snapshots = {run: _snapshot(run) for run in runs}
+    labels: dict[str, Labels] = {}
+    for run, snapshot in snapshots.items():
+        if partition == LOCKED:
+            labels |= open_test_labels(snapshot, run, "report")
+        else:
+            labels |= tuning_labels(snapshot, partition)
     _check(scored, {r: p for r, (_, p) in predictions.items()}, labels)
     return {r: Seen(times, pred, labels[r]) for r, (times, pred) in predictions.items()}
 

@@ -51,11 +51,12 @@ def receipt_of(run: RunResult, partition: str) -> Receipt:
     )
     log = folder / LOG
     opened = list(csv.DictReader(log.read_text(encoding="utf-8").splitlines())) if log.is_file() else []
-    digests = [_digest(folder / name.format(partition)) for name in _FILES]
+    digests = [digest(folder / name.format(partition)) for name in _FILES]
     return Receipt(folder.name, settings, surroundings, json.loads(surroundings), digests, opened)
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """First digits of the sha256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:_DIGITS] if path.is_file() else "not there"
 
 

@@ -1,19 +1,22 @@
-"""What a report is of: finished runs, or the folder of a table, whose runs are read again for the partition asked."""
+"""What a report is of: finished runs, ensembles and cross-validations, or the folder of a table, whose runs are read
+again for the partition asked.
+"""
 
 import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from cache.errors import DataError, UsageError
 from cache.recipe import build
 from fuse.numbers.compare import PARTITIONS, seeds_of
-from fuse.runs import metrics_of, recipe_of
+from fuse.page.joined import Joined, is_joined, read_joined, read_result, summarise_joined
+from fuse.runs import recipe_of
 from fuse.tables.grid import Row
 from fuse.tables.ranked import Ablation, conclude
-from fuse.tables.summary import ranked, summarise
+from fuse.tables.summary import RowResult, ranked, summarise
 from fuse.train import RunResult
 
 TABLES = ("table.json", "results.json")  # of ablate, and of the demo
@@ -21,23 +24,39 @@ TABLES = ("table.json", "results.json")  # of ablate, and of the demo
 
 @dataclass(frozen=True)
 class Source:
-    """A table, and the runs of each of its rows, a seed each."""
+    """A table, and the runs of each of its rows, a seed each. joined: by row, the folders of several runs, a seed each;
+    none for rows that are runs.
+    """
 
     table: Ablation
     runs: list[list[RunResult]]
+    joined: list[list[Joined]]
 
     @property
     def best(self) -> int:
-        """The row with the best validation CCC, controls aside: test chooses nothing."""
-        means = [float("-inf") if row.control else row.validation.mean for row in self.table.rows]
-        return means.index(max(means))
+        """The row with the best validation CCC, controls aside: test chooses nothing. The first, where none has one."""
+        rows = self.table.rows
+        return min(range(len(rows)), key=lambda i: (rows[i].control, -rows[i].validation.mean))
+
+    @property
+    def predicted(self) -> list[Path]:
+        """The runs behind the first seed of that row: whose labels they are, and who counts that test is opened."""
+        joined = self.joined[self.best]
+        return [Path(run.folder) for run in (joined[0].runs if joined else self.runs[self.best][:1])]
+
+    @property
+    def lead(self) -> str:
+        """What the numbers are."""
+        joined = f"raw CCC on {self.table.partition}; notes say which rows are several runs as one"
+        return joined if any(self.joined) else self.table.numbers
 
 
 def read_source(paths: Sequence[Path], partition: str) -> Source:
-    """paths: runs, without -seedN for all seeds, or the one folder of a table.
+    """paths: runs, ensembles and cross-validations, without -seedN for all seeds, or the one folder of a table.
 
     No label is opened: the numbers are those the runs left. Raises MissingData where a run is not there or not
-    complete, UsageError for a table beside others and for partitions that runs are not scored on.
+    complete, UsageError for a table beside others, for folds beside runs of the official split, and for partitions
+    that runs are not scored on.
     """
     if partition not in PARTITIONS:
         raise UsageError(f"runs have no numbers for {partition!r}", hint=f"one of {', '.join(PARTITIONS)}")
@@ -60,12 +79,29 @@ def _of_table(path: Path, partition: str) -> Source:
 
 
 def _of_runs(paths: Sequence[Path], partition: str) -> Source:
-    runs = [[read_result(f) for f in seeds_of(path)] for path in paths]
-    told = [f"{group[0].head}, {'+'.join(group[0].streams)}" for group in runs]
-    names = [re.sub(r"-seed\d+$", "" if len(g) > 1 else r"\g<0>", Path(g[0].folder).name) for g in runs]
+    groups = [seeds_of(path) for path in paths]
+    joined = [[read_joined(f, partition) for f in group] if is_joined(group[0]) else [] for group in groups]
+    if len({bool(seeds and seeds[0].folds) for seeds in joined}) > 1:
+        raise UsageError(
+            "folds and runs of the official split are not scored on the same recordings", hint="make a report of each"
+        )
+    runs = [
+        [run for j in seeds for run in j.runs] or [read_result(f) for f in group]
+        for seeds, group in zip(joined, groups, strict=True)
+    ]
+    told = [
+        seeds[0].called if seeds else f"{own[0].head}, {'+'.join(own[0].streams)}"
+        for seeds, own in zip(joined, runs, strict=True)
+    ]
+    names = [re.sub(r"-seed\d+$", "" if len(g) > 1 else r"\g<0>", g[0].name) for g in groups]
     labels = [t if Counter(told)[t] == 1 else n for t, n in zip(told, names, strict=True)]
-    rows = [Row(label, g[0].head, control=_permuted(g[0])) for label, g in zip(labels, runs, strict=True)]
-    return _concluded(rows, runs, partition)
+    rows = [_row(*each) for each in zip(labels, runs, joined, strict=True)]
+    return _concluded(rows, runs, partition, joined=joined)
+
+
+def _row(label: str, runs: Sequence[RunResult], joined: Sequence[Joined]) -> Row:
+    heads = ", ".join(dict.fromkeys(run.head for run in runs))
+    return Row(label, heads, control=any(map(_permuted, runs)), note=joined[0].how if joined else "")
 
 
 def _concluded(
@@ -73,17 +109,18 @@ def _concluded(
     runs: list[list[RunResult]],
     partition: str,
     *,
+    joined: list[list[Joined]] | None = None,
     title: str = "",
     paper: str = "",
     notes: Sequence[str] = (),
 ) -> Source:
-    found = ranked([summarise(row, group, partition) for row, group in zip(rows, runs, strict=True)])
-    return Source(conclude(found, partition, title=title, paper=paper, notes=notes), runs)
+    joined = joined or [[] for _ in rows]
+    found = ranked([_summarised(*each, partition) for each in zip(rows, runs, joined, strict=True)])
+    return Source(conclude(found, partition, title=title, paper=paper, notes=notes), runs, joined)
 
 
-def read_result(folder: Path) -> RunResult:
-    """What a finished run measured, with the folder it lies in now."""
-    return replace(build(RunResult, metrics_of(folder), where=str(folder)), folder=str(folder))
+def _summarised(row: Row, runs: list[RunResult], joined: list[Joined], partition: str) -> RowResult:
+    return summarise_joined(row, joined, partition) if joined else summarise(row, runs, partition)
 
 
 def _permuted(run: RunResult) -> bool:

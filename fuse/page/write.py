@@ -16,10 +16,12 @@ from fuse.numbers.robustness import Robustness, read_robustness
 from fuse.page.bars import bars_of
 from fuse.page.closer import Closer, look_closer, told
 from fuse.page.findings import FEWEST, RING
+from fuse.page.joined import Joined
 from fuse.page.pictures import svg
-from fuse.page.receipts import receipt_of, streams_of
+from fuse.page.receipts import digest, receipt_of, streams_of
 from fuse.page.source import Source, read_source
 from fuse.tables.ranked import data_lines, thousands
+from fuse.tables.summary import RowResult
 from fuse.tables.table_files import cells, columns
 
 HERE = Path(__file__).parent
@@ -46,7 +48,8 @@ def write_report(
     *,
     anonymous: bool = False,
 ) -> Report:
-    """One HTML file of runs, or of a table's folder. Of ``test``, labels are opened once, and counted by the run shown.
+    """One HTML file of runs, or of a table's folder. Of ``test``, labels are opened once, and counted by the run shown,
+    or by all that the row shown is made of.
 
     Raises what ``read_source`` and ``read_robustness`` raise, UsageError where there is no folder for the file.
     """
@@ -76,10 +79,12 @@ def _render(source: Source, closer: Closer, curves: Robustness | None, partition
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters["thousands"] = thousands
+    environment.filters |= {"thousands": thousands, "basename": lambda folder: Path(folder).name}
     table = source.table
     receipts = [[receipt_of(run, partition) for run in group] for group in source.runs]
-    everyone = [r for group in receipts for r in group]
+    folders = [run.folder for group in source.runs for run in group]
+    everyone = list(dict(zip(folders, (r for group in receipts for r in group), strict=True)).values())
+    shares = [d for row in table.rows for d in row.data]
     return environment.get_template("page.html").render(
         title=table.title or f"{_datasets(source)}: valence and arousal",
         table=table,
@@ -87,10 +92,12 @@ def _render(source: Source, closer: Closer, curves: Robustness | None, partition
         heads=[c.head or "rank" for c in columns(table.rows)],
         cells=cells(table, _strong, _escaped),
         notes=[told(note, closer.names) for note in table.notes],
-        shares=data_lines([d for row in table.rows for d in row.data]).splitlines(),
+        lead=source.lead,
+        shares=data_lines(shares).splitlines() if shares else [],
         bars=bars_of(table.rows),
         pair=[row.label for row in sorted(table.rows, key=lambda r: r.rank or len(table.rows) + 1)[:2]],
-        ran=list(zip(table.rows, source.runs, receipts, strict=True)),
+        ran=list(zip(table.rows, source.runs, receipts, source.joined, strict=True)),
+        together=[(row.label, j, _statistics(j, partition)) for row, j in _joined(source)],
         receipts=everyone,
         streams=streams_of(everyone),
         closer=closer,
@@ -99,6 +106,14 @@ def _render(source: Source, closer: Closer, curves: Robustness | None, partition
         ring=RING,
         curves=_curves(curves) if curves else None,
     )
+
+
+def _joined(source: Source) -> list[tuple[RowResult, Joined]]:
+    return [(row, j) for row, seeds in zip(source.table.rows, source.joined, strict=True) for j in seeds]
+
+
+def _statistics(joined: Joined, partition: str) -> str:
+    return digest(joined.folder / "statistics" / f"{partition}.csv")
 
 
 def _shown(value: Any) -> Any:

@@ -213,6 +213,11 @@ def test_two_editions_or_a_trial_in_two_sets_are_refused(small):
         corpus(small)
 
 
+def test_two_people_in_one_video_are_a_group(tree):
+    films = {"10-60-1280x720": "10-60-1280x720", "10-60-1280x720_right": "10-60-1280x720"}
+    assert corpus(tree).partitions().groups == films | {"video10_1_left": "video10_1", "video10_1_right": "video10_1"}
+
+
 def test_subjects_by_their_columns(small):
     path = small / "subjects.csv"
     path.write_text("Subject; Recording\nanna; a\nben; b\n", encoding="utf-8-sig")

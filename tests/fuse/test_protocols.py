@@ -62,6 +62,20 @@ def test_folds_score_every_recording_once_and_never_the_official_test(by):
     assert [p.of for p in parts] == [folded(split, 5, i, by).of for i in range(5)]
 
 
+@pytest.mark.parametrize("by", ["recording", "subject"])
+def test_people_in_one_film_are_in_one_fold(by):
+    split = split_of([4, 4, 4, 4, 4, 4])
+    films = {"s0r0": "party", "s1r0": "party", "s1r1": "talk", "s2r0": "talk", "test0": "party"}
+    for fold in range(3):
+        seen = folded(Partitions(split.of, split.subjects, films), 3, fold, by).of
+        for film in ("party", "talk"):
+            assert len({seen[r] for r in films if films[r] == film and r in seen}) == 1
+        if by == "subject":
+            assert len({seen[r] for r in seen if split.subjects[r] in ("s0", "s1", "s2")}) == 1, "linked by films"
+    alone = folded(Partitions(split.of, split.subjects, {r: r for r in split.of}), 3, 0, by)
+    assert alone.of == folded(split, 3, 0, by).of
+
+
 def test_folds_by_recording_are_of_even_size():
     sizes = [len(folded(split_of([13]), 5, i, "recording").members("test")) for i in range(5)]
     assert sorted(sizes) == [2, 2, 3, 3, 3]

@@ -21,7 +21,7 @@ from fuse.numbers.moments import moments, read_moments
 from fuse.numbers.robustness import Plan, run_robustness, save_robustness
 from fuse.page.bars import bars_of
 from fuse.page.findings import FEWEST, SECTORS, calibration, of_recordings, regions
-from fuse.page.source import Source, read_source
+from fuse.page.source import read_source
 from fuse.page.write import write_report
 from fuse.tables.ablate import run_ablate
 from fuse.tables.grid import AblateRecipe, Published, Row
@@ -360,7 +360,7 @@ def test_validation_chooses_the_row_that_is_shown_and_never_a_control(home):
     found = zip(source.table.rows, (0.1, 0.5, 0.9), strict=True)  # the control last
     made = [replace(row, validation=Summary(mean, 0.0, [mean])) for row, mean in found]
     worst = replace(made[1], raw=made[1].raw | {"mean": Summary(-1.0, 0.0, [-1.0])})
-    assert Source(replace(source.table, rows=[made[0], worst, made[2]]), source.runs).best == 1
+    assert replace(source, table=replace(source.table, rows=[made[0], worst, made[2]])).best == 1
 
 
 def browser(*args):

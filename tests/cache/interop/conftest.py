@@ -46,7 +46,9 @@ def full(tmp_path):
         seen = rng.random(frames) > 0.1
         va = np.where(seen[:, None], rng.uniform(-1, 1, (frames, 2)), 0).astype(np.float32)
         labels[recording] = Labels(va, seen)
-    split = Partitions(dict.fromkeys(ODD[:3], "train") | {"only split": "test"}, {"plain": "s1"})
+    split = Partitions(
+        dict.fromkeys(ODD[:3], "train") | {"only split": "test"}, {"plain": "s1"}, {"plain": "f", ODD[0]: "f"}
+    )
     cache.labels.write("va", labels, split)
     cache.labels.write("other year", {ODD[0]: labels[ODD[0]]}, Partitions({ODD[0]: "validation"}), {ODD[0]: 0.4})
     return cache

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 from cache.commands import cache_app
 from cache.errors import UsageError
 from cache.options import CacheDir, Dataset, Device, Fps, Plugin, Recipe, Root, Set, SetTrain
-from cache.terminal import SOME_FAILED, Json, Quiet, command, show
+from cache.terminal import SOME_FAILED, Json, Quiet, command, show, write_any_text
 from extract.commands import extract_app
 from fuse.commands import fuse_app
 
@@ -280,6 +280,7 @@ def list_names(kind: Annotated[str, typer.Argument(help="heads, encoders or data
 
 def main() -> None:
     """Entry point of the ``affuse`` script."""
+    write_any_text()
     app()
 
 

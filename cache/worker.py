@@ -5,10 +5,12 @@ Small things travel alone: what came of a job, and what there was to log about i
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from typing import Generic, TypeVar
 
 from cache.errors import MissingData
@@ -48,6 +50,17 @@ def at_work_in(folder: str) -> Iterator[Logged]:
             told = f"a worker on {os.uname().nodename} does not see the folder {folder}: {error.strerror}"
             raise MissingData(told, hint=SHARED) from error
         yield kept.logged
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Processes that are started in the block never hear Ctrl-C: it is for us, who end them."""
+    resource_tracker.ensure_running()  # which unblocks the signals when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Kept(logging.Handler):

@@ -8,7 +8,7 @@ import functools
 import os
 import pickle
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cache.errors import DataError
 from cache.records import MODALITIES
@@ -22,17 +22,19 @@ from extract.job import extract_recording
 from extract.outcome import Outcome
 from extract.plan import Job
 from extract.recipe import ExtractRecipe, options_of
+from extract.spent import Watch
 from extract.streams import Stream, Wanted, declare, want, want_boxes
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a process works on recordings, and with what: streams by key."""
+    """Where a process works on recordings, and with what: streams by key. watch: what it has in hand."""
 
     cache: FeatureCache
     streams: dict[str, Stream]
     deadline_s: float
     fps: float | None
+    watch: Watch = field(default_factory=Watch)
 
     def make(self, job: Job) -> Outcome | None:
         """Commit what the recording lacks by now; None where another process is at work on it."""
@@ -42,7 +44,7 @@ class Bench:
                 return None
             left = [self.streams[k] for k in job.keys if not cache.has(k, recording.id)]
             if left or not cache.timelines.has(recording.id):
-                return extract_recording(recording, left, cache, self.deadline_s, self.fps)
+                return extract_recording(recording, left, cache, self.deadline_s, self.fps, self.watch)
         return Outcome()
 
 

@@ -198,12 +198,12 @@ def _save(
     fed = {TRAINED: canonical(encoder.input_settings())}  # one key: safetensors writes several in any order
     save_file({k: t.contiguous() for k, t in kept["encoder"].items()}, folder / FILE, fed)
     save_file(kept["head"], folder / "head.safetensors")
-    (folder / "recipe.json").write_text(to_json(recipe))
+    (folder / "recipe.json").write_text(to_json(recipe), encoding="utf-8")
     with open(folder / "history.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
         writer.writerows(history)
     made = replace(made, folder=str(folder), use=_asked_again(recipe, encoder, folder))
     packages = {p: version(p) for p in ("torch", "timm", "torchaudio", "av")}
-    (folder / "metrics.json").write_text(to_json({**to_plain(made), "packages": packages}))
+    (folder / "metrics.json").write_text(to_json({**to_plain(made), "packages": packages}), encoding="utf-8")
     return made

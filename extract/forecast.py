@@ -155,7 +155,8 @@ def plan_table(forecast: Forecast) -> "Table":
     title = f"{f.dataset}: {f.recordings} recordings, {f.media_hours:.2f} h, {f.frames:,} frames, on {f.device}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("stream", "precision", "to do", "hours", "GB", "peak MB"):
-        table.add_column(name, justify="left" if name in ("stream", "precision") else "right")
+        left = name in ("stream", "precision")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "stream", overflow="fold")
     for c in f.streams:
         cells = (str(c.recordings), _figure(c.hours), _figure(c.gigabytes), _figure(c.memory_mb))
         table.add_row(c.stream, c.precision + (" *" if c.chosen else ""), *cells, style="" if c.chosen else "dim")

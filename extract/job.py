@@ -24,6 +24,7 @@ from extract.outcome import Outcome
 from extract.remarks import remarks
 from extract.sound import sound_at
 from extract.source import check_unchanged, identity, sound_file, source_of
+from extract.spent import Spent, Watch
 from extract.spool import TrackSpool
 from extract.streams import Stream
 from extract.transcripts import read_transcript
@@ -37,7 +38,12 @@ class _Work:
     cache: FeatureCache
     until: float
     fps: float | None
+    watch: Watch
     outcome: Outcome = field(default_factory=Outcome)
+
+    @property
+    def spent(self) -> Spent:
+        return self.outcome.spent
 
     def noting(self, stage: str) -> Any:
         """What fails inside becomes a failure of this recording at that stage."""
@@ -57,14 +63,16 @@ def extract_recording(
     cache: FeatureCache,
     deadline_s: float = math.inf,
     fps: float | None = None,
+    watch: Watch | None = None,
 ) -> Outcome:
     """Commit the timeline of one recording and these streams of it, each as soon as it is made.
 
-    fps: frames a second where it has no video; see ``nominal_fps``.
+    fps: frames a second where it has no video; see ``nominal_fps``. watch: is told how far it is.
 
     A file that cannot be read costs the streams that need it, no others; without frame times there is nothing.
     """
-    work = _Work(recording, cache, time.monotonic() + deadline_s, fps)
+    work = _Work(recording, cache, time.monotonic() + deadline_s, fps, watch or Watch())
+    work.watch.begin(recording.id, work.spent)
     with work.noting("media"):
         check_unchanged(recording, cache)
     if work.outcome.failures:
@@ -91,7 +99,8 @@ def _see(work: _Work, visual: list[Stream]) -> None:
     elif recording.crops or not visual:
         if not known:
             video = VideoFile(recording.video)
-            for _ in within(prefetched(video.frames(), what=str(video.path)), work.until, str(video.path)):
+            ahead = within(prefetched(video.frames(), what=str(video.path)), work.until, str(video.path))
+            for _ in work.spent.waiting(ahead, "decode"):
                 pass  # its times are all we want
             _write_timeline(work, video)
     else:
@@ -111,10 +120,13 @@ def _look(work: _Work, visual: list[Stream], blocks: Iterable[FrameBlock], film:
     with ExitStack() as stack:
         rows = {s.spec.key: stack.enter_context(closing(TrackSpool(work.cache.root, s.spec.dim))) for s in visual}
         ahead = stack.enter_context(closing(prefetched(blocks, what=name)))
-        going = [s for s in visual if work.tries("encoder", s.begin)]
-        for block in within(ahead, work.until, name):
+        going = [s for s in visual if work.tries("encoder", _begin, work, s)]
+        work.watch.doing, first = "frames", math.inf
+        for block in work.spent.waiting(within(ahead, work.until, name), "decode"):
             if block.rgb:  # else no face in any of these frames
-                going = [s for s in going if work.tries("encoder", _push, s, rows[s.spec.key], block)]
+                going = [s for s in going if work.tries("encoder", _push, work, s, rows[s.spec.key], block)]
+                first = min(first, block.spans[0, 0])
+                work.watch.seconds = float(block.spans[-1, 1] - first)
         if film is not None:
             _write_timeline(work, film)
         timeline = work.cache.timelines.read(work.recording.id)
@@ -122,12 +134,23 @@ def _look(work: _Work, visual: list[Stream], blocks: Iterable[FrameBlock], film:
             work.tries("encoder", _end, work, stream, rows[stream.spec.key], timeline)
 
 
-def _push(stream: Stream, rows: TrackSpool, block: FrameBlock) -> None:
-    rows.append(stream.ready().push(block))
+def _begin(work: _Work, stream: Stream) -> None:
+    with work.spent.on("load"):
+        stream.begin()
+
+
+def _push(work: _Work, stream: Stream, rows: TrackSpool, block: FrameBlock) -> None:
+    with work.spent.on("encode"):
+        track = stream.ready().push(block)
+    with work.spent.on("write"):
+        rows.append(track)
 
 
 def _end(work: _Work, stream: Stream, rows: TrackSpool, timeline: Timeline) -> None:
-    rows.append(stream.ready().finish())
+    with work.spent.on("encode"):
+        track = stream.ready().finish()
+    with work.spent.on("write"):
+        rows.append(track)
     _commit(work, stream, rows, timeline)
 
 
@@ -135,7 +158,11 @@ def _hear(work: _Work, audio: list[Stream], timeline: Timeline) -> None:
     """The audio streams, from one decode; an encoder that fails costs its own stream."""
     path = sound_file(work.recording)
     rates = {s.encoder.rate for s in audio}
-    with sound_at(path, rates, work.cache.root, work.until) if path and audio else nullcontext({}) as sounds:
+    work.watch.doing = "sound" if path and audio else work.watch.doing
+    with ExitStack() as stack:
+        with work.spent.on("decode"):
+            heard = sound_at(path, rates, work.cache.root, work.until) if path and audio else nullcontext({})
+            sounds = stack.enter_context(heard)
         for stream in audio:
             sound = sounds.get(stream.encoder.rate)
             with work.noting("audio"):
@@ -145,8 +172,10 @@ def _hear(work: _Work, audio: list[Stream], timeline: Timeline) -> None:
 def _read(work: _Work, text: list[Stream], timeline: Timeline) -> None:
     """The text streams, from the recording's transcript, else from the words that a recogniser hears."""
     path = work.recording.transcript
+    work.watch.doing = "words" if text else work.watch.doing
     if path is None and text and text[0].heard is not None:
-        path = text[0].heard.transcript(work.recording, work.until)
+        with work.spent.on("encode"):
+            path = text[0].heard.transcript(work.recording, work.until)
     for stream in text:
         with work.noting("transcript"):
             units = read_transcript(path) if path else []
@@ -156,9 +185,12 @@ def _read(work: _Work, text: list[Stream], timeline: Timeline) -> None:
 def _encode(work: _Work, stream: Stream, whole: Any, timeline: Timeline) -> None:
     """A stream of a whole recording at once (sound, transcript); None gives one that is absent throughout."""
     with closing(TrackSpool(work.cache.root, stream.spec.dim)) as rows:
-        tracks = stream.ready().tracks(whole) if whole is not None else ()
-        for track in within(tracks, work.until, work.recording.id):
-            rows.append(track)
+        with work.spent.on("load"):
+            encoder = stream.ready() if whole is not None else None
+        tracks = encoder.tracks(whole) if encoder else ()
+        for track in work.spent.waiting(within(tracks, work.until, work.recording.id), "encode"):
+            with work.spent.on("write"):
+                rows.append(track)
         _commit(work, stream, rows, timeline)
 
 
@@ -167,7 +199,8 @@ def _commit(work: _Work, stream: Stream, rows: TrackSpool, timeline: Timeline) -
     source = source_of(work.recording, stream.spec.modality, recognised=stream.heard is not None)
     info = {"rows": len(track), "source": source}
     aligned = align_blocks(track, timeline, stream.align)
-    absent = work.cache.write(stream.spec.key, id, aligned, info, dtype=stream.dtype)
+    with work.spent.on("write"):
+        absent = work.cache.write(stream.spec.key, id, aligned, info, dtype=stream.dtype)
     work.outcome.made.append(stream.spec.key)
     if absent == len(timeline):
         work.outcome.absent.append(stream.spec.key)
@@ -175,7 +208,8 @@ def _commit(work: _Work, stream: Stream, rows: TrackSpool, timeline: Timeline) -
 
 def _write_timeline(work: _Work, video: VideoFile) -> None:
     about = {"clock": "container", "decoder": decoder(video.decode), "source": identity(video.path), **video.info}
-    work.cache.timelines.write(work.recording.id, video.timeline, about)
+    with work.spent.on("write"):
+        work.cache.timelines.write(work.recording.id, video.timeline, about)
 
 
 def _nominal_clock(work: _Work) -> None:
@@ -184,7 +218,8 @@ def _nominal_clock(work: _Work) -> None:
     if known is not None and known["clock"] != "nominal":
         return  # the frames of a video that is gone since
     fps = nominal_fps(recording, known, work.fps)
-    timeline = nominal_frames(recording, fps, work.until)
+    with work.spent.on("decode"):
+        timeline = nominal_frames(recording, fps, work.until)
     about = {"clock": "nominal", "fps": fps, "decoder": DECODER}
     over = "crops" if recording.crops else "sound"
     about |= {"over": over, "source": identity(recording.crops or recording.audio)}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cache.errors import AffuseError, CacheError
+from extract.spent import Spent
 
 log = logging.getLogger("affuse")
 _TODO = {  # by stage, where an error itself does not say
@@ -42,12 +43,13 @@ def failure(recording: str, stage: str, error: Exception) -> Failure:
 
 @dataclass
 class Outcome:
-    """What became of one recording: streams made, those of them absent in every frame, remarks, failures."""
+    """What became of one recording: streams made, those of them absent in every frame, remarks, failures, time."""
 
     made: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    spent: Spent = field(default_factory=Spent, compare=False)
 
     @contextlib.contextmanager
     def noting(self, recording: str, stage: str) -> Iterator[None]:

@@ -75,8 +75,10 @@ def _peak_memory(device: str) -> Callable[[], float]:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # what the encoder before has left is not this one's
     if trim:
         trim(0)
-    _RESET.write_text("5")
-    return lambda: next(int(s.split()[1]) for s in _STATUS.read_text().splitlines() if s.startswith("VmHWM")) / 1e3
+    _RESET.write_text("5", encoding="utf-8")
+    return lambda: (
+        next(int(s.split()[1]) for s in _STATUS.read_text(encoding="utf-8").splitlines() if s.startswith("VmHWM")) / 1e3
+    )
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -2,6 +2,7 @@
 
 from extract.finetune import TrainedEncoder
 from extract.run import ExtractResult
+from extract.spent import spent_line
 
 
 def extract_lines(result: ExtractResult) -> list[str]:
@@ -9,6 +10,8 @@ def extract_lines(result: ExtractResult) -> list[str]:
     did = f"{result.made} made, {result.kept} already there" if result.made or not result.kept else "nothing to do"
     lines = [f"{result.recordings} recordings x {len(result.streams)} streams in {result.seconds:.1f} s: {did}"]
     lines.append(f"cache {result.cache}: {', '.join(result.streams)}")
+    if result.bottleneck:
+        lines.append(spent_line(result.spent))
     lines += [f"note: {n}" for n in result.notes]
     if result.failures:
         lines.append(f"{len(result.failures)} failures, also listed in {result.cache}/failures.csv:")

@@ -27,8 +27,10 @@ from extract.notes import changed_media, healed_notes, media_notes, other_rates
 from extract.outcome import Failure, Outcome
 from extract.plan import Job, plan
 from extract.recipe import ExtractRecipe
-from extract.sizes import bytes_needed, check_room, size_of
+from extract.sizes import Size, bytes_needed, check_room, size_of
+from extract.spent import Spent, bottleneck, rounded
 from extract.streams import Stream, Wanted, declare
+from extract.underway import Underway
 
 FAILURES = "failures.csv"
 GAVE_WAY = "has a transcript now: its rows of recognised words gave way"
@@ -39,7 +41,10 @@ Prepared = tuple[Dataset, list[Recording], list[Wanted]]
 
 @dataclass(frozen=True)
 class ExtractResult:
-    """What a run did. made, kept: (recording, stream) pairs; notes: what a user should know, a line each."""
+    """What a run did. made, kept: (recording, stream) pairs; notes: what a user should know, a line each.
+
+    spent: where the time went, of all workers; bottleneck: what held the run up, in words.
+    """
 
     cache: str
     streams: list[str]
@@ -49,6 +54,8 @@ class ExtractResult:
     seconds: float
     notes: list[str]
     failures: list[Failure]
+    spent: Spent
+    bottleneck: str
 
 
 def run_extract(recipe: ExtractRecipe, *, quiet: bool = False) -> ExtractResult:
@@ -71,7 +78,7 @@ def _run(recipe: ExtractRecipe, prepared: Prepared, cache: FeatureCache, start: 
     healed = clear_damaged(cache, [*streams], [r.id for r in recordings])
     gave_way = give_way(cache, [key for key, s in streams.items() if s.heard], recordings)
     jobs, kept = plan(recordings, streams, cache.has, cache.timelines.has)
-    _check_room(jobs, streams, cache, recipe.dtype)
+    sizes = _check_room(jobs, streams, cache, recipe.dtype)
     outcomes: dict[str, Outcome] = {}
     found: list[Failure] = []
     alike = False
@@ -79,10 +86,12 @@ def _run(recipe: ExtractRecipe, prepared: Prepared, cache: FeatureCache, start: 
         publish_table(cache.root, cache.root / FAILURES, [])
         label = _every(LABELS_EVERY_S, lambda: index_labels(dataset, cache))
         bench = Bench(cache, streams, recipe.deadline_s, recipe.fps)
-        with progress("extract", len(jobs), quiet=quiet) as step, closing(extracted(jobs, recipe, bench)) as ended:
+        underway = Underway(jobs, sizes, bench.watch)
+        shown = progress("extract", len(jobs), quiet=quiet, whole=underway.whole, below=underway.lines)
+        with shown as step, closing(extracted(jobs, recipe, bench)) as ended:
             for recording, outcome in ended:
                 outcomes[recording] = outcome
-                step()
+                step(*underway.end(recording, outcome.spent))
                 alike = not kept and len(outcomes) == _ALIKE and _failed_alike(outcomes)
                 if alike:
                     break
@@ -99,7 +108,10 @@ def _run(recipe: ExtractRecipe, prepared: Prepared, cache: FeatureCache, start: 
         raise UsageError(f"the first {_ALIKE} recordings all failed: {failures[0].cause}", hint=failures[0].hint)
     made = sum(len(o.made) for o in outcomes.values())
     seconds = round(time.monotonic() - start, 2)
-    return ExtractResult(cache.where, [*streams], len(recordings), made, kept, seconds, notes, failures)
+    where = cache.where, [*streams], len(recordings)
+    return ExtractResult(
+        *where, made, kept, seconds, notes, failures, rounded(underway.spent), bottleneck(underway.spent)
+    )
 
 
 def prepare(recipe: ExtractRecipe) -> Prepared:
@@ -115,12 +127,13 @@ def prepare(recipe: ExtractRecipe) -> Prepared:
     return dataset, recordings, wanted
 
 
-def _check_room(jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, dtype: str) -> None:
-    """Raises CacheError where the disk will not hold what the jobs will write."""
+def _check_room(jobs: list[Job], streams: dict[str, Stream], cache: FeatureCache, dtype: str) -> dict[str, Size]:
+    """The sizes of recordings. Raises CacheError where the disk will not hold what the jobs will write."""
     sizes = {j.recording.id: size for j in jobs if (size := size_of(j.recording, cache)) is not None}
     specs = {key: stream.spec for key, stream in streams.items()}
     needed = bytes_needed(jobs, specs, sizes, dtype).total
     check_room(min(needed, mirror_bytes()) if remote_of(cache.root) else needed, cache.root)
+    return sizes
 
 
 def _every(seconds: float, act: Callable[[], object]) -> Callable[[], None]:

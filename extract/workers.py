@@ -15,12 +15,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from cache.errors import AffuseError
-from cache.worker import Receipt
+from cache.worker import Receipt, without_interrupts
 from extract.bench import Order, work
 from extract.outcome import Outcome, died
 from extract.plan import Job
@@ -101,12 +101,8 @@ class _Pool:
         ours, theirs = spawn.Pipe()
         device = f"auto:{number}" if self.device == "auto" else self.device
         process = spawn.Process(target=_serve, args=(theirs, self.order, device, threads_each(self.count)), daemon=True)
-        resource_tracker.ensure_running()  # which unblocks the signals when it starts
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is for us, who end them
-        try:
+        with without_interrupts():
             process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()  # so that the worker's death closes the pipe
         return _Worker(process, ours)
 

@@ -22,7 +22,7 @@ from cache.options import (
     Visual,
     split,
 )
-from cache.terminal import Json, Quiet, command, show
+from cache.terminal import Json, Quiet, columns, command, show
 
 Run = Annotated[Path, typer.Argument(help="A run's folder; without -seedN: all its seeds.", metavar="RUN")]
 Workers = Annotated[int | None, typer.Option(help="Processes that share the runs, one thread each. Default: 1.")]
@@ -73,6 +73,7 @@ def train_fusion(
     from cache.recipe import merge, parse_sets
     from cache.store import FeatureCache
     from fuse.crossval import fold_lines, run_folds
+    from fuse.curve import curve_lines, read_history
     from fuse.feeding.streams import named_streams
     from fuse.many import run_many
     from fuse.recipe import train_recipe
@@ -105,7 +106,9 @@ def train_fusion(
         result = run_many([resolved], scheduler=scheduler, cluster=cluster, resume=resume)[0]
     else:
         result = run_train(resolved, resume=resume, quiet=quiet)
-    show(result, json_, run_table(result), f"saved in {result.folder}")
+    width = 0 if quiet or json_ else columns()
+    curves = curve_lines(read_history(Path(result.folder)), width) if width else []
+    show(result, json_, run_table(result), *curves, f"saved in {result.folder}")
 
 
 @command(fuse_app, "compare")

@@ -70,7 +70,7 @@ def run_folds(
         folder=str(out),
     )
     save_moments(out / "statistics" / "test.csv", kinds)
-    (out / "crossvalidation.json").write_text(to_json(result))
+    (out / "crossvalidation.json").write_text(to_json(result), encoding="utf-8")
     return result
 
 

@@ -17,8 +17,8 @@ PARTITION, PROTOCOL = "test", "va"
 
 def save_demo(root: Path, cache_root: Path, table: Ablation) -> list[str]:
     """Write ``results.json``, ``results.md`` and ``plots/*.png`` below root; returns lines that say where."""
-    (root / "results.json").write_text(to_json(table))
-    (root / "results.md").write_text(markdown(table))
+    (root / "results.json").write_text(to_json(table), encoding="utf-8")
+    (root / "results.md").write_text(markdown(table), encoding="utf-8")
     plots = root / "plots"
     plots.mkdir(parents=True, exist_ok=True)
     plot_ablation(plots / "ablation.png", table.rows, PARTITION)

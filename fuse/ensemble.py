@@ -134,7 +134,7 @@ def _folders(path: Path) -> list[Path]:
     found = []
     for folder in seeds_of(path):
         table = folder / "crossvalidation.json"
-        runs = json.loads(table.read_text())["runs"] if table.is_file() else []
+        runs = json.loads(table.read_text(encoding="utf-8"))["runs"] if table.is_file() else []
         found += [folder.parent / Path(r["folder"]).name for r in runs] or [folder]
     return found
 

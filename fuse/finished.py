@@ -52,7 +52,7 @@ class Finished:
 def load_run(folder: Path) -> Finished:
     """Read a run folder. Raises MissingData where it is none, or is not complete."""
     metrics, recipe = metrics_of(folder), recipe_of(folder)
-    record = json.loads((folder / "environment.json").read_text())
+    record = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     for plugin in recipe.plugins:
         load_plugin(plugin)
     streams = tuple(StreamSpec(**s) for s in record["streams"])

@@ -17,6 +17,7 @@ from torch import Tensor
 from cache.progress import progress
 from fuse.checkpoint import Draws, Loop, Scheduler, load_state, saver
 from fuse.closed import solve
+from fuse.curve import spark
 from fuse.feeding.batch import Batch, narrowed
 from fuse.feeding.data import Corpus
 from fuse.feeding.delay import Delay, for_scoring
@@ -71,10 +72,13 @@ def fit(
     solved = {id(t): _solved(t, h, windows, parts) for t in trainings if isinstance(h := t.head, ClosedForm)}
     members = {id(t): _Member(t, resume) for t in trainings if id(t) not in solved}
     title = f"{', '.join(dict.fromkeys(t.recipe.head for t in trainings))} seed {trainings[0].recipe.seed}"
-    with progress(title, sum(m.training.recipe.epochs for m in members.values()), quiet=quiet) as step:
+    shown: list[float] = []  # of the head that ended an epoch last
+    epochs = sum(m.training.recipe.epochs for m in members.values())
+    with progress(title, epochs, quiet=quiet, below=lambda width: _standing_line(shown, width)) as step:
         for member, row in [(m, row) for m in members.values() for row in m.loop.history]:
             member.training.told(row)
             step(member.standing())
+            shown[:] = member.curve
         while going := [m for m in members.values() if not m.over]:
             epoch = min(m.epoch for m in going)
             now = [m for m in going if m.epoch == epoch]  # those that were resumed later wait for the others
@@ -83,7 +87,12 @@ def fit(
             for member in now:
                 member.training.told(member.loop.history[-1])
                 step(member.standing())
+                shown[:] = member.curve
     return [solved[id(t)] if id(t) in solved else members[id(t)].finished() for t in trainings]
+
+
+def _standing_line(curve: list[float], width: int) -> list[str]:
+    return [f"  {spark(curve.copy(), width - 2)}"] if curve else []
 
 
 class _Member:
@@ -138,6 +147,11 @@ class _Member:
         elif loop.scheduler:
             loop.scheduler.step()
         loop.done, loop.losses = 0, []
+
+    @property
+    def curve(self) -> list[float]:
+        """Validation CCC by epoch."""
+        return [row["mean"] for row in self.loop.history]
 
     def standing(self) -> str:
         """For whoever watches: validation CCC of the last epoch, the best so far and when that was, from 1 on."""

@@ -15,6 +15,7 @@ import torch
 from cache.cluster import check_workers, open_cluster
 from cache.errors import AffuseError, UsageError
 from cache.registry import load_plugin
+from cache.worker import without_interrupts
 from fuse.cluster import train_on
 from fuse.recipe import TrainRecipe, protocol_of
 from fuse.train import RunResult, run_together
@@ -84,18 +85,22 @@ def _train_apart(
 
     Raises AffuseError where one of them dies.
     """
-    context = multiprocessing.get_context("spawn")
+    context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     with ProcessPoolExecutor(min(workers, len(groups)), context, torch.set_num_threads, (1,)) as pool:
         try:
             run = functools.partial(run_together, resume=resume, quiet=True)
-            futures = {pool.submit(run, [recipes[i] for i in group]): group for group in groups}
+            with without_interrupts():
+                futures = {pool.submit(run, [recipes[i] for i in group]): group for group in groups}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
             hint = "the same command with --resume goes on; with fewer workers, if memory ran out"
             raise AffuseError("a process that trained was killed, and the others ended with it", hint=hint) from error
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt | GeneratorExit):  # else what is in hand is finished
+                for process in set(multiprocessing.active_children()) - others:
+                    process.terminate()
             raise
 
 

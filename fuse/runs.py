@@ -76,7 +76,7 @@ class RunFolder:
             (self.path / stale).unlink(missing_ok=True)
         for stale in ("predictions", "statistics"):
             shutil.rmtree(self.path / stale, ignore_errors=True)
-        (self.path / "recipe.json").write_text(to_json(recipe))
+        (self.path / "recipe.json").write_text(to_json(recipe), encoding="utf-8")
         environment = {
             "python": platform.python_version(),
             "machine": platform.platform(),
@@ -88,12 +88,12 @@ class RunFolder:
             "plugins": {p.name: hashlib.sha256(p.expanduser().read_bytes()).hexdigest() for p in plugins},
             "commit": _git_commit(),
         }
-        (self.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+        (self.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
 
     def check_data(self, data: str) -> None:
         """Raises CacheError where the run that this folder holds began on other features or labels than these."""
         path = self.path / "environment.json"
-        if path.is_file() and json.loads(path.read_text()).get("data") != data:
+        if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("data") != data:
             raise CacheError(
                 f"features or labels of the cache have changed since {self.path.name} began: it cannot go on",
                 hint="run the same command without --resume",
@@ -115,7 +115,7 @@ class RunFolder:
     def save_metrics(self, metrics: dict[str, Any], name: str = "metrics.json") -> None:
         """Last of all: a run with ``metrics.json`` is complete."""
         part = self.path / f"{name}.part"
-        part.write_text(to_json(metrics))
+        part.write_text(to_json(metrics), encoding="utf-8")
         part.replace(self.path / name)
         self.checkpoint.unlink(missing_ok=True)
 

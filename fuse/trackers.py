@@ -41,7 +41,7 @@ class Told:
 
     def keep(self, tracker: str, run: str) -> None:
         """Under which name the tracker has this run, for a resumption."""
-        (self.folder / _RUN).write_text(json.dumps({"tracker": tracker, "run": run}) + "\n")
+        (self.folder / _RUN).write_text(json.dumps({"tracker": tracker, "run": run}) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def need(tracker: Tracker | None) -> None:
 def _known(folder: Path, tracker: Tracker | None) -> tuple[str | None, int]:
     """The tracker's name of this run, and how many epochs it was told; (None, 0) where it was not told of it."""
     path, log = folder / _RUN, folder / LOG
-    known = json.loads(path.read_text()) if path.is_file() else {}
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if tracker is None or known.get("tracker") != tracker:
         return None, 0
     return str(known["run"]), len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0

@@ -99,6 +99,13 @@ def test_style_that_a_machine_can_hold(path):
     assert not [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Assert)]
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_text_files_are_utf8_whatever_the_locale(path):
+    calls = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+    text = [n for n in calls if n.func.attr in ("read_text", "write_text")]
+    assert not [n.lineno for n in text if "encoding" not in {k.arg for k in n.keywords}]
+
+
 def test_every_package_is_shipped():
     listed = set(tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     there = {".".join(p.parent.relative_to(TOP).parts) for p in SOURCES if p.name == "__init__.py"}

@@ -197,9 +197,10 @@ def convert_lines(found: Conversion) -> "Iterator[Table | str]":
     from rich import box
     from rich.table import Table
 
-    table = Table(title=f"{found.cache} to {found.out}", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=f"{found.cache} to {found.out}", title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for name in ("stream", "dtype", "made", "kept", "MB before", "after", "rel. error"):
-        table.add_column(name, justify="left" if name in ("stream", "dtype") else "right", overflow="fold")
+        left = name in ("stream", "dtype")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "stream", overflow="fold")
     for s in found.streams:
         error = "-" if s.largest is None else f"{s.largest:.1e}\nmean {s.mean:.1e}"
         name = s.stream + (f"\n{s.key}" if s.key != s.stream else "")

@@ -126,7 +126,8 @@ def _numbers(found: StreamDifference) -> "Table":
     ranked = sorted(found.recordings, key=lambda r: (2.0 if r.cosine_worst is None else r.cosine_worst, -r.presence))
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("recording", "frames", "cosine", "worst", "max diff", "presence"):
-        table.add_column(name, justify="left" if name == "recording" else "right", overflow="fold")
+        left = name == "recording"
+        table.add_column(name, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     for r in [*ranked[:_WORST], _together(found.recordings)]:
         cosines = ("-" if c is None else f"{c:.4f}" for c in (r.cosine_mean, r.cosine_worst))
         largest = "-" if r.largest is None else f"{r.largest:.3g}"

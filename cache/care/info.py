@@ -174,10 +174,10 @@ def info_lines(info: CacheInfo) -> "Iterator[Table | str]":
     labels = ", ".join(f"{n} labelled under {p!r}" for p, n in info.protocols.items()) or "no labels"
     size = f"{info.hours:.2f} h, {info.bytes / 1e6:.1f} MB"
     title = f"{info.root}: {info.dataset}, {info.recordings} recordings, {info.frames} frames, {size}, "
-    table = Table(title=f"{title}{labels}", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=f"{title}{labels}", title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for name in ("stream", "modality", "dim", "rec.", "frames", "absent", "hours", "MB"):
         left = name in ("stream", "modality")
-        table.add_column(name, justify="left" if left else "right", no_wrap=not left, overflow="fold")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "stream", overflow="fold")
     for s in info.streams:
         absent = f"{s.absent_frames / s.frames:.0%}" if s.frames else "-"
         made, kind = f"  {s.encoder or '?'} {s.weights[:8]}", f"{s.modality or '?'}\n{s.dtype}"

@@ -184,7 +184,8 @@ def prune_lines(found: Pruning) -> "Iterator[Table | str]":
         yield f"{found.root}:"
         table = Table(box=box.SIMPLE_HEAD)
         for name in ("part", "class", "bytes", "why"):
-            table.add_column(name, justify="right" if name == "bytes" else "left", overflow="fold")
+            right = name == "bytes"
+            table.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
         for p in found.parts:
             table.add_row(p.part, p.kind, f"{p.bytes:,}", p.why)
         yield table

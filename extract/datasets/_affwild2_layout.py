@@ -76,7 +76,7 @@ class Affwild2Layout(Dataset):
     def _released_test_names(self) -> list[str]:
         names = "Valence_Arousal*test_set_release.txt"
         lists = sorted(f / n for f, _, files in self._tree for n in fnmatch.filter(files, names))
-        told = [[n.strip() for n in path.read_text().splitlines() if n.strip()] for path in lists]
+        told = [[n.strip() for n in path.read_text(encoding="utf-8").splitlines() if n.strip()] for path in lists]
         if any(set(t) != set(told[0]) for t in told):
             raise DataError(
                 f"{self.root} has {len(lists)} test lists that differ: {', '.join(map(str, lists))}",

@@ -80,7 +80,8 @@ def elsewhere_table(found: Elsewhere) -> Table:
 def _scores_table(title: str, evaluations: dict[str, Evaluation], caption: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("partition", "scored", "valence", "arousal", "mean"):
-        table.add_column(name, justify="right" if name in ("valence", "arousal", "mean") else "left", no_wrap=True)
+        number = name in ("valence", "arousal", "mean")
+        table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
     table.caption, table.caption_justify = caption, "left"
     for partition, e in evaluations.items():
         wide = f"smoothed, {e.smooth} frames"
@@ -109,7 +110,8 @@ def area_table(found: Robustness) -> Table:
     title = f"{found.dataset}, {found.partition}, {found.recordings} recordings: raw mean CCC under corruption"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("run", "of", "kind", "whole", "along the curve", "floor"):
-        table.add_column(name, justify="right" if name in ("whole", "along the curve", "floor") else "left")
+        number = name in ("whole", "along the curve", "floor")
+        table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
     letters = {run: chr(ord("A") + i) for i, run in enumerate(dict.fromkeys(a.run for a in found.areas))}
     for a in found.areas:
         floor = "" if a.floor is None else f"{a.floor:.3f}"

@@ -138,6 +138,7 @@ def serve(app: "Starlette", sock: socket.socket, url: str, *, browser: bool) -> 
         webbrowser.open(url)
     with contextlib.suppress(KeyboardInterrupt):
         make_server(app).run(sockets=[sock])
+    print("closed; the same command opens it again", file=sys.stderr)
 
 
 def _assets() -> dict[str, tuple[bytes, str]]:

@@ -1,4 +1,4 @@
-"""What tests share: media, a tiny cache, the command line, a cluster; ``--plugin`` for one's own head, ``--kills``."""
+"""What tests share: media, a tiny cache, the command line, a cluster, object storage; ``--plugin`` and ``--kills``."""
 
 import contextlib
 import json
@@ -234,3 +234,43 @@ def queue(tmp_path, monkeypatch):
     yield tmp_path / "jobs"
     for job in (tmp_path / "jobs").iterdir():
         os.killpg(int(job.name), signal.SIGKILL)
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """machine(name): from now on we are that machine, which has mirrors of its own."""
+
+    def become(name):
+        monkeypatch.setenv("AFFUSE_MIRRORS", str(tmp_path / name))
+
+    become("here")
+    return become
+
+
+@pytest.fixture(scope="module")
+def server():
+    """An S3 server on loopback, which misbehaves when it is told to."""
+    from tests.faulty_s3 import FaultyS3
+
+    server = FaultyS3()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(server, machine, monkeypatch, tmp_path):
+    """The URL of a cache to be, in a bucket of its own."""
+    import fsspec
+
+    from tests.faulty_s3 import forget_connections
+
+    signed = {"AWS_ACCESS_KEY_ID": "us", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    for key, value in {"AWS_ENDPOINT_URL": server.url, **signed}.items():
+        monkeypatch.setenv(key, value)
+    server.behave()
+    forget_connections()
+    bucket = f"bucket-{abs(hash(str(tmp_path))):x}"
+    fsspec.filesystem("s3").mkdir(bucket)
+    yield f"s3://{bucket}/lab/cache"
+    server.behave()
+    forget_connections()

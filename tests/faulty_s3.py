@@ -1,14 +1,18 @@
 """An S3 server on loopback (moto's) that misbehaves as real ones do: what, when and how often is the test's to say."""
 
+import gc
 import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
 from itertools import cycle
 
+import fsspec
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wsgi import get_input_stream
+
+from cache.far import _file_system
 
 PASSING = ("slow down", "error", "cut", "lost")  # what a server does that has much to do
 SHORT = ("short", "short and unsigned")
@@ -115,3 +119,10 @@ def always(kind: str, *, after: int = 0) -> Fault:
     """Everything fails, once so many requests were answered."""
     left = iter(range(after))
     return lambda _method, _path: kind if next(left, None) is None else None
+
+
+def forget_connections() -> None:
+    """File systems are opened anew, with what the environment says by then."""
+    _file_system.cache_clear()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    gc.collect()

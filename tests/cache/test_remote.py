@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import gc
 import json
 import os
 import shutil
@@ -31,53 +30,10 @@ from cache.store import FeatureCache
 from fuse.recipe import train_recipe
 from fuse.train import run_train
 from tests.conftest import write_cache
+from tests.faulty_s3 import forget_connections
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*ClientSession.__del__", "ignore:.*BaseConnector.__del__")
 FRAMES = 700
-
-
-@pytest.fixture(scope="module")
-def server():
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
-@pytest.fixture
-def machine(monkeypatch, tmp_path):
-    """machine(name): from now on we are that machine, which has mirrors of its own."""
-
-    def become(name):
-        monkeypatch.setenv("AFFUSE_MIRRORS", str(tmp_path / name))
-
-    become("here")
-    return become
-
-
-def forget_connections():
-    _file_system.cache_clear()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    gc.collect()
-
-
-@pytest.fixture
-def s3(server, monkeypatch, machine, tmp_path):
-    """The URL of a cache to be, in a bucket of its own."""
-    for key, value in {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "us",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(key, value)
-    forget_connections()
-    bucket = f"bucket-{abs(hash(str(tmp_path))):x}"
-    fsspec.filesystem("s3").mkdir(bucket)
-    yield f"s3://{bucket}/lab/cache"
-    forget_connections()
 
 
 def files(url):

@@ -1,6 +1,5 @@
 """Stage one to an S3 server that misbehaves, and training from there: the cache and the numbers of a folder."""
 
-import gc
 import os
 import re
 import signal
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from cache.errors import CacheError
-from cache.far import _file_system
 from cache.records import Aligned, Timeline
 from cache.store import FeatureCache
 from extract.recipe import extract_recipe
@@ -19,48 +17,9 @@ from extract.run import run_extract
 from fuse.recipe import train_recipe
 from fuse.train import run_train
 from tests.extract.conftest import CLIPS, wait_for
-from tests.faulty_s3 import PASSING, SHORT, FaultyS3, always, at, now_and_then
+from tests.faulty_s3 import PASSING, SHORT, always, at, forget_connections, now_and_then
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*ClientSession.__del__", "ignore:.*BaseConnector.__del__")
-
-
-@pytest.fixture(scope="module")
-def server():
-    server = FaultyS3()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def machine(monkeypatch, tmp_path):
-    """machine(name): from now on we are that machine, which has mirrors of its own."""
-
-    def become(name):
-        monkeypatch.setenv("AFFUSE_MIRRORS", str(tmp_path / name))
-
-    become("here")
-    return become
-
-
-def forget_connections():
-    _file_system.cache_clear()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    gc.collect()
-
-
-@pytest.fixture
-def s3(server, machine, monkeypatch, tmp_path):
-    """The URL of a cache to be, in a bucket of its own."""
-    signed = {"AWS_ACCESS_KEY_ID": "us", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
-    for key, value in {"AWS_ENDPOINT_URL": server.url, **signed}.items():
-        monkeypatch.setenv(key, value)
-    server.behave()
-    forget_connections()
-    bucket = f"bucket-{abs(hash(str(tmp_path))):x}"
-    fsspec.filesystem("s3").mkdir(bucket)
-    yield f"s3://{bucket}/lab/cache"
-    server.behave()
-    forget_connections()
 
 
 @pytest.fixture

@@ -25,6 +25,9 @@ from cache.store import FeatureCache
 settings.register_profile("affuse", deadline=None)  # how long an example takes is the machine's business
 settings.load_profile("affuse")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # behind a shell that ignores it; what tests start has to hear it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_addoption(parser):
     parser.addoption("--plugin", action="append", default=[], help="also run the head contract tests on this file")

@@ -180,7 +180,6 @@ def test_pitfall_16_interrupted_is_exit_130_and_says_what_is_kept(toy_cache, tmp
     args = ["train-fusion", "--head", "concat", "--cache", toy_cache.root, "--epochs", "100000", "--tokens", "8"]
     args += ["--set", "patience=100000", "--set", "hop=8"]
     pipe = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True, "cwd": tmp_path}
-    pipe["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # what runs behind a shell ignores it
     with subprocess.Popen([sys.executable, TOP / "cli.py", *map(str, args)], **pipe) as process:
         time.sleep(0.3)
         while not list(tmp_path.glob("var/runs/*/*/recipe.json")):

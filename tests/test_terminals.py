@@ -52,8 +52,7 @@ def in_terminal(columns, *command, cwd=None, interrupt=lambda said: False, **env
     env = {**left, "TERM": "xterm-256color", "PYTHONPATH": str(TOP), **env}
     words = [sys.executable, *map(str, command)]
     given = {"cwd": cwd, "env": env, "stdin": theirs, "stdout": theirs, "stderr": theirs, "start_new_session": True}
-    hears = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # what runs behind a shell ignores it
-    process = subprocess.Popen(words, preexec_fn=hears, **given)
+    process = subprocess.Popen(words, **given)
     os.close(theirs)
     said, pressed = b"", False
     while True:
